@@ -1,0 +1,1 @@
+"""REST in, commands out: a stateless Litestar app."""

@@ -1,0 +1,1 @@
+"""Commands in, sockets out; events in, webhooks out: the long-lived process."""

@@ -1,0 +1,1 @@
+"""The session host: the child process that holds one WhatsApp socket."""

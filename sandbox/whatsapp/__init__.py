@@ -1,0 +1,1 @@
+"""A WhatsApp Web server that the real neonize connects to."""
