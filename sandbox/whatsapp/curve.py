@@ -2,8 +2,8 @@
 
 Agreement is X25519 (RFC 7748). Signatures are XEdDSA (Signal, "The XEdDSA and VXEdDSA Signature
 Schemes", revision 1) in the form Signal's own libraries deploy: the private scalar is used as it
-is, and the sign bit of its Edwards public key travels in the top bit of the signature. They sign the
-certificates of the Noise handshake, linked devices, prekeys and group messages.
+is, and the sign bit of its Edwards public key travels in the top bit of the signature. They
+sign the certificates of the Noise handshake, linked devices, prekeys and group messages.
 
 The scalar arithmetic here is Python integers, whose time depends on their value. That is right for
 people who do not exist and wrong for anybody's real key.
@@ -61,6 +61,18 @@ def key_pair(seed: bytes) -> KeyPair:
     private = _clamp(seed).to_bytes(KEY_SIZE, "little")
     public = X25519PrivateKey.from_private_bytes(private).public_key()
     return KeyPair(private, public.public_bytes_raw())
+
+
+def with_type(public: bytes) -> bytes:
+    """Return the 33 bytes by which Signal names a public key: its type, then the key."""
+    return KEY_TYPE + public
+
+
+def without_type(typed: bytes) -> bytes:
+    """Return the 32-byte key of a 33-byte name; CurveError if it is not one of this curve."""
+    if len(typed) != 1 + KEY_SIZE or typed[:1] != KEY_TYPE:
+        raise CurveError("not a Curve25519 public key with its type in front")
+    return typed[1:]
 
 
 def agree(private: bytes, public: bytes) -> bytes:
