@@ -38,11 +38,11 @@ def cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     """Undo `cbc_encrypt`. Authenticate first: the error says whether the padding was right.
 
     Raises:
-        CipherError: the bytes are not whole blocks, or end in no padding.
+        CipherError: the iv is not a block, the bytes not whole blocks, or without padding.
     """
-    decryptor = Cipher(AES(key), CBC(iv)).decryptor()
     unpadder = PKCS7(_BLOCK_BITS).unpadder()
     try:
+        decryptor = Cipher(AES(key), CBC(iv)).decryptor()
         padded = decryptor.update(ciphertext) + decryptor.finalize()
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError as error:
