@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 import msgspec
 
 from sandbox.whatsapp.jid import LEGACY_PHONE_SERVER, LID_SERVER, PHONE_SERVER, Jid, lid, phone
+from sandbox.whatsapp.signal import PublicKeys
 from sandbox.whatsapp.wabinary import Node
+from sandbox.whatsapp.x3dh import PreKey
 
 MAX_COMPANIONS = 255  # a device's number is one byte on the wire
 MAX_PENDING = 10_000  # stanzas kept for a device that is away; a test that needs more has a bug
@@ -25,33 +27,14 @@ class Outlet(Protocol):
     def send(self, stanza: Node) -> None: ...
 
 
-class SignedPreKey(msgspec.Struct, frozen=True):
-    id: int
-    public: bytes
-    signature: bytes
-
-
-class OneTimePreKey(msgspec.Struct, frozen=True):
-    id: int
-    public: bytes
-
-
-class DeviceKeys(msgspec.Struct, frozen=True):
-    """What others need to open a Signal session with a device, one-time keys apart."""
-
-    registration: int
-    identity: bytes
-    signed: SignedPreKey
-
-
 @dataclass(eq=False)
 class Device:
     user: "User"
     number: int
-    keys: DeviceKeys
+    keys: PublicKeys
     noise_key: bytes = b""
     key_index: int = 0
-    one_time: deque[OneTimePreKey] = field(default_factory=deque[OneTimePreKey])
+    one_time: deque[PreKey] = field(default_factory=deque[PreKey])
     outlet: Outlet | None = None
     available: bool = False
     online_since: int | None = None

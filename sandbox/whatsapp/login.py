@@ -7,10 +7,9 @@ wants to be paired and brings its public keys along.
 import msgspec
 
 from sandbox.whatsapp import wire
-from sandbox.whatsapp.curve import verify
-from sandbox.whatsapp.directory import DeviceKeys, SignedPreKey
-
-KEY_TYPE = b"\x05"  # what Signal puts before a Curve25519 key
+from sandbox.whatsapp.curve import KEY_TYPE, verify, with_type
+from sandbox.whatsapp.signal import PublicKeys
+from sandbox.whatsapp.x3dh import SignedPreKey
 
 
 class PayloadError(ValueError):
@@ -18,7 +17,7 @@ class PayloadError(ValueError):
 
 
 class Registration(msgspec.Struct, frozen=True):
-    keys: DeviceKeys
+    keys: PublicKeys
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -41,15 +40,17 @@ def read_payload(payload: bytes) -> Registration | Login:
         keys = _device_keys(fields.message(19))
     except wire.WireError as error:
         raise PayloadError("no client payload") from error
-    if not verify(keys.identity, KEY_TYPE + keys.signed.public, keys.signed.signature):
+    signed = keys.signed_prekey
+    if not verify(keys.identity, with_type(signed.public), signed.signature):
         raise PayloadError("the signed prekey is not signed by the identity")
     return Registration(keys)
 
 
-def _device_keys(pairing: wire.Fields) -> DeviceKeys:
+def _device_keys(pairing: wire.Fields) -> PublicKeys:
     if pairing.data(2) != KEY_TYPE:
         raise PayloadError("keys of an unknown type")
     signed = SignedPreKey(
         int.from_bytes(pairing.data(4, 3), "big"), pairing.data(5, 32), pairing.data(6, 64)
     )
-    return DeviceKeys(int.from_bytes(pairing.data(1, 4), "big"), pairing.data(3, 32), signed)
+    registration = int.from_bytes(pairing.data(1, 4), "big")
+    return PublicKeys(registration, pairing.data(3, 32), signed, ())

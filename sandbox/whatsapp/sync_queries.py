@@ -1,6 +1,6 @@
 """App state: settings a user's devices share as sealed patches. The server keeps their order."""
 
-from sandbox.whatsapp import wire
+from sandbox.whatsapp.appstate import number
 from sandbox.whatsapp.directory import Device, Patch, User
 from sandbox.whatsapp.jid import SERVER
 from sandbox.whatsapp.refusals import RefusedError
@@ -34,11 +34,17 @@ def _collection(world: World, device: Device, asked: Node) -> Node:
     return node("collection", attrs, *inside)
 
 
-def append(world: World, user: User, name: str, data: bytes, by: Device | None = None) -> int:
+def publish(user: User, name: str, patch: bytes) -> None:
+    """Take a patch that has its number already, from the phone itself."""
+    patches = user.app_state.setdefault(name, [])
+    patches.append(Patch(len(patches) + 1, patch))
+
+
+def append(world: World, user: User, name: str, data: bytes, by: Device | None = None) -> None:
     """Give a patch the next version, written into it, and tell the user's other devices."""
     patches = user.app_state.setdefault(name, [])
     version = len(patches) + 1
-    patches.append(Patch(version, wire.encode((1, wire.encode((1, version)))) + data))
+    patches.append(Patch(version, number(data, version)))
     for device in user.companions:
         if device is not by:
             attrs = {
@@ -49,7 +55,6 @@ def append(world: World, user: User, name: str, data: bytes, by: Device | None =
             }
             news = node("collection", {"name": name, "version": str(version)})
             world.deliver(device, node("notification", attrs, news))
-    return version
 
 
 def _number(text: str) -> int:
