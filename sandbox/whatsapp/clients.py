@@ -6,7 +6,7 @@ its pairing, welcomed, and handed what waited for it.
 
 import logging
 
-from sandbox.whatsapp import router
+from sandbox.whatsapp import presence, router
 from sandbox.whatsapp.connection import Connection
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.iqs import answer_unpaired
@@ -92,4 +92,4 @@ class Clients:
     def _left(self, device: Device, connection: Connection) -> None:
         if device.outlet is connection:
             device.outlet = None
-            router.set_available(self._world, device, available=False)
+            presence.set_available(self._world, device, available=False)

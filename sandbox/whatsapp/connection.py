@@ -66,6 +66,11 @@ class Connection:
         self._ending = True
         self._line.put_nowait(None)
 
+    async def abort(self) -> None:
+        """Close at once, without a last word."""
+        self._ending = True
+        await self._socket.close()
+
     async def run(self, identity: Identity, welcome: Callable[[Established], None]) -> None:
         """Serve the client until either side closes; `welcome` learns who it is."""
         frames = Frames()

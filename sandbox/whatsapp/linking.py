@@ -1,7 +1,6 @@
 """How a person links a companion: scans its QR, or types the code it shows."""
 
 import asyncio
-import base64
 
 from sandbox.whatsapp import adv, appstate, linkcode, plaintexts, writing
 from sandbox.whatsapp.accounts import remove

@@ -46,16 +46,12 @@ def _answer(world: World, sender: Device, stanza: Node, error: str = "") -> None
     world.deliver(sender, node("ack", attrs))
 
 
-def _copies(
-    world: World, sender: Device, stanza: Node, to: Jid
-) -> Iterator[tuple[Device, Node]]:
+def _copies(world: World, sender: Device, stanza: Node, to: Jid) -> Iterator[tuple[Device, Node]]:
     personal = dict(_personal(world, sender, stanza, to))
     shared = [enc for enc in stanza.all("enc") if enc.text("type") == "skmsg"]
     devices = set(personal)
     if to.is_group and shared:
-        devices |= {
-            device for user in world.groups.members(to) for device in user.devices.values()
-        }
+        devices |= {device for user in world.groups.members(to) for device in user.devices.values()}
     extras = [child for child in stanza.children if child.tag in CARRIED]
     for device in devices - {sender}:
         mine = [personal[device]] if device in personal else []
@@ -63,9 +59,7 @@ def _copies(
         yield device, node("message", attrs, *mine, *shared, *extras)
 
 
-def _personal(
-    world: World, sender: Device, stanza: Node, to: Jid
-) -> Iterator[tuple[Device, Node]]:
+def _personal(world: World, sender: Device, stanza: Node, to: Jid) -> Iterator[tuple[Device, Node]]:
     """The devices that have a ciphertext of their own, with it."""
     participants = stanza.child("participants")
     if participants is not None:

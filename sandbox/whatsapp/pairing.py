@@ -55,6 +55,10 @@ class Pairings:
     def __len__(self) -> int:
         return len(self._candidates)
 
+    def numbers(self) -> list[str]:
+        """For each waiting client the number it asked a code for, empty if for none."""
+        return [each.link_code.number if each.link_code else "" for each in self._candidates]
+
     def open(self, connection: Connection, registration: Registration) -> Candidate:
         """Offer a new client the references its QR texts are made of."""
         candidate = Candidate(connection, registration)

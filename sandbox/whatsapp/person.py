@@ -87,7 +87,7 @@ class Person:
     reply: Reply = "none"
     received: list[Received] = field(default_factory=list[Received])
     received_count: int = 0
-    sent: "OrderedDict[str, Sent]" = field(default_factory=lambda: OrderedDict[str, Sent]())
+    sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict[str, Sent])
     typing: list[Typing] = field(default_factory=list[Typing])
     refused: dict[str, int] = field(default_factory=dict[str, int])
     on_stanza: "Callable[[Person, Node], None] | None" = None

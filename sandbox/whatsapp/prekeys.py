@@ -46,7 +46,12 @@ def digest(_world: World, device: Device, _query: Node) -> tuple[Node, ...]:
     """Tell a device what we hold of it, so that it can compare (Baileys asks at login)."""
     keys = device.keys
     one_time = [key.public for key in device.one_time]
-    whole = keys.identity + keys.signed_prekey.public + keys.signed_prekey.signature + b"".join(one_time)
+    whole = (
+        keys.identity
+        + keys.signed_prekey.public
+        + keys.signed_prekey.signature
+        + b"".join(one_time)
+    )
     listed = [leaf("id", key.id.to_bytes(3, "big")) for key in device.one_time]
     parts = [
         leaf("registration", keys.registration_id.to_bytes(4, "big")),

@@ -59,9 +59,7 @@ def _message(person: Person, stanza: Node) -> None:
     _confirm(person, stanza, origin)
 
 
-def _decrypt(
-    person: Person, sender: Device, origin: Jid, enc: Node
-) -> "plaintexts.AnyMessage":
+def _decrypt(person: Person, sender: Device, origin: Jid, enc: Node) -> "plaintexts.AnyMessage":
     peer, rand = writing.peer_key(sender), person.world.rand
     match enc.text("type"):
         case "pkmsg":
@@ -137,15 +135,11 @@ def _send_receipt(
     router.handle(person.world, person.device, node("receipt", attrs))
 
 
-def _ask_again(
-    person: Person, stanza: Node, origin: Jid, sender: Device, error: Exception
-) -> None:
+def _ask_again(person: Person, stanza: Node, origin: Jid, sender: Device, error: Exception) -> None:
     message_id = stanza.text("id")
     count = person.refused.get(message_id, 0) + 1
     person.refused[message_id] = count
-    logger.info(
-        "sandbox.undecryptable", extra={"reason": type(error).__name__, "attempt": count}
-    )
+    logger.info("sandbox.undecryptable", extra={"reason": type(error).__name__, "attempt": count})
     if count > MAX_RETRIES:
         return
     world, signal = person.world, person.signal

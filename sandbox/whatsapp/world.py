@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 
 from sandbox.whatsapp.curve import Rand
 from sandbox.whatsapp.directory import MAX_PENDING, Device, Directory, User
+from sandbox.whatsapp.groups import Groups
+from sandbox.whatsapp.media import Media
 from sandbox.whatsapp.wabinary import Node
 
 logger = logging.getLogger(__name__)
@@ -21,11 +23,17 @@ KEPT = {"message", "receipt", "notification", "call"}  # redelivered until the c
 class World:
     """`clock` gives Unix seconds; `rand` random bytes."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, clock: Callable[[], int], rand: Rand) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, clock: Callable[[], int], rand: Rand, media: Media
+    ) -> None:
         self.directory = Directory()
+        self.groups = Groups()
+        self.media = media
         self.clock = clock
         self.rand = rand
         self._tasks = tasks
+        self._running: set[asyncio.Task[None]] = set()
+        self._down_until = 0.0
         self._ids = 0
         self._mail: deque[tuple[Device, Node]] = deque()
         self._sorting = False
@@ -39,8 +47,22 @@ class World:
         """An id for a message of a simulated person."""
         return "3A" + self.rand(9).hex().upper()
 
-    def spawn(self, work: Coroutine[object, object, object], name: str) -> asyncio.Task[None]:
-        return self._tasks.create_task(self._guarded(work, name), name=name)
+    def spawn(self, work: Coroutine[object, object, object], name: str) -> None:
+        """Start work that ends with the server, if not before."""
+        task = self._tasks.create_task(self._guarded(work, name), name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def stop(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+
+    def go_down(self, seconds: float) -> None:
+        """Refuse new connections for so long, as if there were no internet."""
+        self._down_until = asyncio.get_running_loop().time() + seconds
+
+    def is_down(self) -> bool:
+        return asyncio.get_running_loop().time() < self._down_until
 
     async def _guarded(self, work: Coroutine[object, object, object], name: str) -> None:
         try:

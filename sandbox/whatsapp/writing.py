@@ -21,6 +21,11 @@ def send_text(person: Person, to: User, text: str) -> Sent:
     return send(person, to.lid, f"+{to.number}", text, plaintexts.text(text))
 
 
+def send_to_group(person: Person, group: Jid, text: str) -> Sent:
+    """Write to a group."""
+    return send(person, group, str(group), text, plaintexts.text(text))
+
+
 def send(person: Person, chat: Jid, shown: str, text: str, plaintext: bytes) -> Sent:
     """Send any plaintext to a person or a group; `shown` is how the chat is called outside."""
     world = person.world
