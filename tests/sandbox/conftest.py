@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.network import Network, run_network
 from sandbox.whatsapp.control_client import ControlClient
-from tests.sandbox.harness import NeonizeClient, neonize
+from tests.sandbox.harness import NeonizeClient, NeonizeStarter, neonize
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ async def control(network: Network) -> AsyncGenerator[ControlClient]:
 
 
 @pytest.fixture
-async def client(network: Network, tmp_path: Path) -> AsyncGenerator[NeonizeClient]:
-    async with neonize(network, tmp_path / "client.db") as running:
+def start_neonize(network: Network, tmp_path: Path) -> NeonizeStarter:
+    """Start a client on a store of this name; the same name is the same device again."""
+    return lambda name: neonize(network, tmp_path / name)
+
+
+@pytest.fixture
+async def client(start_neonize: NeonizeStarter) -> AsyncGenerator[NeonizeClient]:
+    async with start_neonize("client") as running:
         yield running

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).with_name("neonize_client.py")
 DEADLINE = 25.0  # seconds for anything a client is waited for; generous, for busy machines
 
 Event = dict[str, Any]
+NeonizeStarter = Callable[[str], AbstractAsyncContextManager["NeonizeClient"]]
 
 
 class NeonizeClient:
@@ -80,7 +81,7 @@ class NeonizeClient:
 async def neonize(network: Network, store: Path) -> AsyncGenerator[NeonizeClient]:
     ours, theirs = socket.socketpair()
     # Go writes to both of its own accord; what it wrote is there to be read after a failure.
-    with (store.parent / "client.log").open("ab") as log:
+    with (store.with_suffix(".log")).open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(SCRIPT), str(theirs.fileno()), str(store), network.proxy_url),
             env={**os.environ, **network.client_environment(), "NEONIZE_BOT_TAG": "off"},
