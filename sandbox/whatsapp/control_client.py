@@ -135,9 +135,7 @@ class ControlClient:
     async def set_presence(self, number: str, *, available: bool) -> None:
         await self._ask("POST", f"{_person(number)}/presence", bodies.PresenceIn(available))
 
-    async def type_to(
-        self, number: str, to: str, state: str = "composing"
-    ) -> None:
+    async def type_to(self, number: str, to: str, state: str = "composing") -> None:
         """Let a person be seen typing: `composing`, `recording` or `paused`."""
         typing = {"to": to, "state": state}
         await self._ask("POST", f"{_person(number)}/typing", typing)
@@ -157,9 +155,7 @@ class ControlClient:
         """Make something go wrong for a person's connections."""
         await self._ask("POST", f"{_person(number)}/faults", fault)
 
-    async def create_group(
-        self, subject: str, creator: str, members: list[str]
-    ) -> bodies.GroupOut:
+    async def create_group(self, subject: str, creator: str, members: list[str]) -> bodies.GroupOut:
         group = bodies.GroupIn(subject, creator, members)
         return await self._post("/groups", group, bodies.GroupOut)
 

@@ -66,7 +66,8 @@ async def test_a_conversation_goes_both_ways_with_receipts(
     assert (got.id, got.sender, got.sender_device) == (sent["id"], OWNER, 1)
     receipts = [
         await client.until(
-            "Receipt", lambda each, kind=kind: sent["id"] in each["MessageIDs"] and each["Type"] == kind
+            "Receipt",
+            lambda each, kind=kind: sent["id"] in each["MessageIDs"] and each["Type"] == kind,
         )
         for kind in ("DELIVERED", "READ")
     ]
