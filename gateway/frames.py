@@ -1,0 +1,107 @@
+"""What a session host and its gateway say to each other over their socket pair.
+
+A frame is a four-byte big-endian length and a msgpack-encoded Struct, tagged by its name. The host
+never uses stdout: the Go library prints there.
+"""
+
+from typing import Final
+
+import msgspec
+
+from shared.commands import SendMessage
+from shared.events import SessionEvent
+from shared.session import Pairing, Session
+
+LARGEST_FRAME: Final = 4 * 1024 * 1024
+"""Bytes. The largest text is a sixteenth of it; a longer length is a broken stream."""
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Begin(_Frame, frozen=True, kw_only=True):
+    """Gateway to host, once, first: which session to hold, and how to reach WhatsApp."""
+
+    session: Session
+    folder: str
+    """The session's own folder in the device store: credentials and journal."""
+    store: str
+    """`file:` path or `postgresql://` URL of the credentials."""
+    phone_number: str | None = None
+    """Ask for a pairing code for this number, if pairing is needed."""
+    prelude: str = ""
+    proxy: str = ""
+    journal_sync: bool = True
+
+
+class RequestCode(_Frame, frozen=True, kw_only=True):
+    """Gateway to host: a (new) pairing code for this number, while pairing."""
+
+    phone_number: str
+
+
+class Send(_Frame, frozen=True, kw_only=True):
+    """Gateway to host: send one message. The outcome comes as an entry."""
+
+    command: SendMessage
+    repeated: bool = False
+    """The order was received before: a journalled intent without outcome decides."""
+
+
+class Recorded(_Frame, frozen=True, kw_only=True):
+    """Gateway to host: entries up to `sequence` are stored; the journal may forget them."""
+
+    sequence: int
+
+
+class Stop(_Frame, frozen=True, kw_only=True):
+    """Gateway to host: close the socket, drain, journal the end, and exit."""
+
+    log_out: bool = False
+    quiet: bool = False
+    """Journal no state change: the session goes on on another gateway or in a new host."""
+
+
+class Ping(_Frame, frozen=True, kw_only=True):
+    """Gateway to host, every few seconds. A host that hears nothing ends itself."""
+
+
+class Ready(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: the library is loaded and the connection is being made."""
+
+    pid: int
+
+
+class Entry(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: one journal entry, in order. Sent again until it was `Recorded`."""
+
+    sequence: int
+    event: SessionEvent
+
+
+class Offer(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: what to show whoever links the number. Not journalled: it expires."""
+
+    pairing: Pairing
+
+
+class Pulse(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: alive. The ages say whether WhatsApp is, too."""
+
+    connected: bool
+    sending_for: float
+    """Seconds the send in hand has taken, 0 when idle."""
+    journal_depth: int
+    """Entries not yet recorded."""
+
+
+class Farewell(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: the last frame before an orderly exit."""
+
+    asked: bool
+    """Whether the gateway asked for it; otherwise the host should be started again."""
+
+
+ToHost = Begin | RequestCode | Send | Recorded | Stop | Ping
+FromHost = Ready | Entry | Offer | Pulse | Farewell

@@ -1,0 +1,68 @@
+"""Settings: what the environment says, decoded once into one frozen value.
+
+Names are the fields' names in capitals behind `ZAPGATE_`. AWS's own variables (region, endpoint,
+credentials) are read by botocore itself, so an emulator needs only `AWS_ENDPOINT_URL`.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from shared.errors import Misconfigured
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where the rows and the queues are: what a store or queue operation is bound to."""
+
+    table: str = "zapgate"
+    command_queue_url: str = ""
+    """URL of a shard's FIFO queue, with the literal `{shard}` where its number goes."""
+    delivery_queue_url: str = ""
+    media_bucket: str = ""
+    shards: int = 16
+    """How many command queues there are. Changing it moves sessions: see README."""
+
+    def command_queue(self, shard: int) -> str:
+        return self.command_queue_url.replace("{shard}", str(shard))
+
+
+class Settings(Places, frozen=True):
+    """Everything a process is told from outside."""
+
+    secret: str = ""
+    """JSON `{"master": …, "previous": […]}`; in Lambda read from `secret_arn` instead."""
+    secret_arn: str = ""
+    log_level: str = "INFO"
+    webhook_targets: Literal["public", "loopback"] = "public"
+    """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it."""
+    rate_limit: int = 6_000
+    """Requests a tenant may make in a minute."""
+    device_store: str = ".zapgate/devices"
+    """Folder of the sessions' credentials and journals, or a `postgresql://` URL."""
+    journal_sync: bool = True
+    """Whether a journal entry is on the disk, not only in its cache, before WhatsApp goes on."""
+    lease_seconds: float = 10.0
+    health_host: str = "127.0.0.1"
+    health_port: int = 8080
+    public_url: str = ""
+    """Where the API is reached from outside, for links in problems and OpenAPI."""
+    host_prelude: str = ""
+    """Module a session host imports before it connects; its `install()` is called. Sandbox only."""
+    whatsapp_proxy: str = ""
+    """Proxy for every session's socket; empty is a direct connection."""
+
+
+def settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Decode the process's environment. Raises Misconfigured, naming the variable."""
+    source = os.environ if environment is None else environment
+    given = {
+        field: source[name]
+        for field in Settings.__struct_fields__
+        if (name := f"ZAPGATE_{field.upper()}") in source
+    }
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Misconfigured(f"environment: {error}, in ZAPGATE_* of the field named") from error

@@ -1,0 +1,1 @@
+"""Rows: every DynamoDB request either plane can make, as values. The tenant id comes first."""

@@ -1,0 +1,108 @@
+"""Every key of the one table, made here and nowhere else.
+
+A tenant's rows lie under partition keys that begin with its id, so no key built for one tenant can
+name another's row: ids hold no `#`.
+
+| PK                      | SK               | row                                   |
+|-------------------------|------------------|---------------------------------------|
+| `T#<tenant>`            | `TENANT`         | the tenant                            |
+| `T#<tenant>`            | `KEY#<key>`      | an API key                            |
+| `T#<tenant>`            | `SESSION#<ses>`  | a session                             |
+| `T#<tenant>`            | `PAIRING#<ses>`  | its running pairing attempt           |
+| `T#<tenant>`            | `ENDPOINT#<ep>`  | a webhook endpoint                    |
+| `T#<tenant>#S#<ses>`    | `<msg>`          | a message of a session                |
+| `T#<tenant>#E`          | `<evt>`          | an event                              |
+| `T#<tenant>#D#<ep>`     | `<evt>`          | the delivery of an event to an endpoint |
+| `T#<tenant>#I`          | `<scope>#<hash>` | an idempotency record                 |
+| `T#<tenant>#R`          | `<window>`       | requests counted in a window          |
+| `K#<digest>`            | `KEY`            | which tenant and key a digest belongs to |
+| `LEASES`                | `<shard>`        | who holds a shard                     |
+"""
+
+from typing import Final
+
+from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
+
+TENANTS: Final = "TENANTS"
+"""GSI1 partition that lists all tenants, for the operator."""
+LEASES: Final = "LEASES"
+
+Key = tuple[str, str]
+"""A partition key and a sort key."""
+
+
+def tenant_partition(tenant_id: TenantId) -> str:
+    return f"T#{tenant_id}"
+
+
+def tenant(tenant_id: TenantId) -> Key:
+    return tenant_partition(tenant_id), "TENANT"
+
+
+def api_key(tenant_id: TenantId, key_id: KeyId) -> Key:
+    return tenant_partition(tenant_id), f"KEY#{key_id}"
+
+
+def digest(digest: str) -> Key:
+    return f"K#{digest}", "KEY"
+
+
+def session(tenant_id: TenantId, session_id: SessionId) -> Key:
+    return tenant_partition(tenant_id), f"SESSION#{session_id}"
+
+
+def pairing(tenant_id: TenantId, session_id: SessionId) -> Key:
+    return tenant_partition(tenant_id), f"PAIRING#{session_id}"
+
+
+def endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
+    return tenant_partition(tenant_id), f"ENDPOINT#{endpoint_id}"
+
+
+def messages_partition(tenant_id: TenantId, session_id: SessionId) -> str:
+    return f"T#{tenant_id}#S#{session_id}"
+
+
+def message(tenant_id: TenantId, session_id: SessionId, message_id: MessageId) -> Key:
+    return messages_partition(tenant_id, session_id), message_id
+
+
+def events_partition(tenant_id: TenantId) -> str:
+    return f"T#{tenant_id}#E"
+
+
+def event(tenant_id: TenantId, event_id: EventId) -> Key:
+    return events_partition(tenant_id), event_id
+
+
+def deliveries_partition(tenant_id: TenantId, endpoint_id: EndpointId) -> str:
+    return f"T#{tenant_id}#D#{endpoint_id}"
+
+
+def delivery(tenant_id: TenantId, endpoint_id: EndpointId, event_id: EventId) -> Key:
+    return deliveries_partition(tenant_id, endpoint_id), event_id
+
+
+def idempotency_partition(tenant_id: TenantId) -> str:
+    return f"T#{tenant_id}#I"
+
+
+def idempotency(tenant_id: TenantId, scope: str, key_hash: str) -> Key:
+    return idempotency_partition(tenant_id), f"{scope}#{key_hash}"
+
+
+def rate_partition(tenant_id: TenantId) -> str:
+    return f"T#{tenant_id}#R"
+
+
+def rate_window(tenant_id: TenantId, window: int) -> Key:
+    return rate_partition(tenant_id), str(window)
+
+
+def lease(shard: int) -> Key:
+    return LEASES, str(shard)
+
+
+def shard_index(shard: int) -> str:
+    """GSI1 partition that lists the sessions of a shard, for the gateway that holds it."""
+    return f"SHARD#{shard}"
