@@ -315,6 +315,19 @@ def test_a_group_message_is_read_by_all_who_have_the_key() -> None:
     assert carol.decrypt_group("group", "alice", message) == b"hello all"
 
 
+def test_a_key_handed_out_again_opens_what_comes_next() -> None:
+    """Asking twice gives the same key, as far along as its messages are."""
+    alice, bob = SignalDevice.create(rand), SignalDevice.create(rand)
+    first = alice.sender_key("group", rand)
+    assert alice.sender_key("group", rand) == first
+
+    alice.encrypt_group("group", b"before bob came", rand)
+    bob.learn_sender_key("group", "alice", alice.sender_key("group", rand))
+
+    message = alice.encrypt_group("group", b"welcome", rand)
+    assert bob.decrypt_group("group", "alice", message) == b"welcome"
+
+
 def test_a_member_who_left_does_not_get_the_new_key() -> None:
     """After the key was forgotten, messages need the distribution made since."""
     alice, bob = SignalDevice.create(rand), SignalDevice.create(rand)
