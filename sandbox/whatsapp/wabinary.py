@@ -77,7 +77,10 @@ Attribute = str | Jid
 
 
 class Node(msgspec.Struct, frozen=True):
-    """One stanza or part of one. Content is other nodes, bytes, a text, or nothing."""
+    """One stanza or part of one. Content is other nodes, bytes, a text, or nothing.
+
+    A text that is neither a token nor packed is written like bytes, and so is read as bytes.
+    """
 
     tag: str
     attrs: Mapping[str, Attribute] = {}
