@@ -49,6 +49,8 @@ HANDLERS: dict[tuple[str, str, str], Handler] = {
     ("status", "get", "privacy"): accounts.status_privacy,
     ("status", "set", "status"): accounts.set_about,
     ("disappearing_mode", "set", ANY): _nothing,
+    ("w", "get", "props"): accounts.properties,
+    ("abt", "get", "props"): accounts.properties,
     ("w:mex", "get", ANY): accounts.mex,
     ("w:g2", "set", "create"): group_queries.create,
     ("w:g2", "get", "query"): group_queries.query,

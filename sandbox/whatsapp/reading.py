@@ -48,15 +48,15 @@ def _message(person: Person, stanza: Node) -> None:
     try:
         found = [_decrypt(person, sender, origin, enc) for enc in stanza.all("enc")]
     except DuplicateMessageError:
-        _confirm(person, stanza, origin)
+        _confirm(person, stanza, origin, sender)
         return
     except (SignalError, PlaintextError) as error:
         _ask_again(person, stanza, origin, sender, error)
         return
     person.refused.pop(stanza.text("id"), None)
+    _confirm(person, stanza, origin, sender)
     for message in found:
         _take(person, stanza, origin, sender, message)
-    _confirm(person, stanza, origin)
 
 
 def _decrypt(person: Person, sender: Device, origin: Jid, enc: Node) -> "plaintexts.AnyMessage":
@@ -110,8 +110,9 @@ def _take(
         writing.send_text(person, sender.user, said.text)
 
 
-def _confirm(person: Person, stanza: Node, origin: Jid) -> None:
-    if person.delivers and stanza.text("category") != "peer":
+def _confirm(person: Person, stanza: Node, origin: Jid, sender: Device) -> None:
+    """Say that a message arrived; what own companions sent needs no word."""
+    if person.delivers and sender.user is not person.user:
         _send_receipt(person, origin, stanza.text("id"), "", stanza.jid("participant"))
 
 

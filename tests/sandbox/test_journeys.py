@@ -25,6 +25,10 @@ async def _no_devices(control: ControlClient) -> bool:
     return not await control.devices(OWNER)
 
 
+async def _nothing_pending(control: ControlClient) -> bool:
+    return all(device.pending == 0 for device in await control.devices(OWNER))
+
+
 async def _announces(client: NeonizeClient) -> bool:
     return await client.do("presence", available=True) is None
 
@@ -95,6 +99,7 @@ async def test_a_conversation_goes_both_ways_with_receipts(
         await control.send(CONTACT, OWNER, f"answer {number}")
         await receive(client, f"answer {number}")
     assert (await control.person(CONTACT)).undecryptable == 0
+    await eventually(lambda: _nothing_pending(control), "not everything was confirmed")
 
 
 async def test_what_happens_while_a_client_is_away_waits_for_it(
@@ -209,9 +214,10 @@ async def test_groups_carry_messages_both_ways(
         CONTACT,
         OTHER,
     }
-    await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
+    sent = await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
     for number in (CONTACT, OTHER):
         assert (await control.wait_for_text(number, "to all")).chat == jid
+    await client.until("Receipt", is_receipt("DELIVERED", sent["id"]))
     await control.send(CONTACT, jid, "from one")
     await receive(client, "from one")
     await control.wait_for_text(OTHER, "from one")
