@@ -1,5 +1,6 @@
-"""The whole template on the embedded AWS, by the commands a person would type: what is tested is
-what is deployed, Lambda and HTTP API included.
+"""The whole template on the embedded AWS, by the commands a person would type.
+
+What is tested is what is deployed, Lambda and HTTP API included.
 """
 
 import asyncio
@@ -20,9 +21,11 @@ from sandbox.aws.venvs import Log, quiet
 
 @dataclass(frozen=True)
 class Deployment:
-    """Attributes:
-    api_url: what `/v1/…` is appended to; requests reach the function through the HTTP API.
-    stack: the stack's outputs, and the environment for a gateway beside it.
+    """A stack with an API that answers.
+
+    Attributes:
+        api_url: what `/v1/…` is appended to; requests reach the function through the HTTP API.
+        stack: the stack's outputs, and the environment for a gateway beside it.
     """
 
     api_url: str
@@ -52,7 +55,7 @@ async def deploy(
     """
     template = template_path()
     sam = await sam_cli(home, aws.environment, log)
-    built = sam.home / "build" / stack
+    built = sam.build_folder(stack)
     await sam.run("build", "--template-file", str(template), "--build-dir", str(built))
     given = {"DeletionProtection": "false", **host_parameters(), **(parameters or {})}
     await sam.run(

@@ -19,7 +19,7 @@ exec "$PYTHON" deploy/package_function.py "$ARTIFACTS_DIR" "$ARCHITECTURE"
 
 async def sam_cli(home: Path, aws_environment: Mapping[str, str], log: Log = quiet) -> "Sam":
     """The SAM CLI, installed under `home` on first use. Raises ToolError if that fails."""
-    return Sam(await tool_python(home, SAM, log), home.resolve(), aws_environment, log)
+    return Sam(await tool_python(home, SAM, log), home, aws_environment, log)
 
 
 def host_parameters() -> dict[str, str]:
@@ -51,11 +51,15 @@ class Sam:
             log=self.log,
         )
 
+    def build_folder(self, stack: str) -> Path:
+        """Where `sam build` puts what the stack is deployed from."""
+        return self.home.resolve() / "build" / stack
+
     async def cfn_lint(self) -> str:
         """Lint template.yaml. Raises ToolError with the findings, warnings included."""
         template = str(template_path())
         return await run_program(
-            [str(self.python), "-m", "cfnlint", template], self._environment(), log=self.log
+            [str(self.python.with_name("cfn-lint")), template], self._environment(), log=self.log
         )
 
     def _environment(self) -> dict[str, str]:
@@ -66,7 +70,7 @@ class Sam:
             "PATH": os.pathsep.join([str(self._bin()), inherited.get("PATH", os.defpath)]),
             "SAM_CLI_TELEMETRY": "0",
             "SAM_CLI_POLL_DELAY": "0.5",  # seconds between looks at the stack; 5 by default
-            "__SAM_CLI_APP_DIR": str(self.home / "sam"),
+            "__SAM_CLI_APP_DIR": str(self.home.resolve() / "sam"),
             # The Makefile's variables.
             "PYTHON": sys.executable,
             "ARCHITECTURE": host_parameters()["Architecture"],
@@ -74,7 +78,7 @@ class Sam:
 
     def _bin(self) -> Path:
         """A folder with a make in it, if the machine has none."""
-        folder = self.home / "bin"
+        folder = self.home.resolve() / "bin"
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.which("make") is None:
             make = folder / "make"
