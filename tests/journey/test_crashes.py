@@ -78,7 +78,7 @@ async def test_a_gateway_is_replaced_without_pairing_again(own_product: Product)
 
 
 async def test_killing_the_gateway_loses_and_doubles_nothing(own_product: Product) -> None:
-    """kill -9 in the middle of sending: every message is out once, or said to be uncertain."""
+    """SIGKILL in the middle of sending: every message is out once, or said to be uncertain."""
     async with own_product.cast() as cast:
         async with own_product.gateway() as first:
             await _link(own_product, cast)
@@ -105,7 +105,7 @@ async def test_killing_the_gateway_loses_and_doubles_nothing(own_product: Produc
 
 
 async def test_killing_a_host_brings_it_back(own_product: Product) -> None:
-    """kill -9 of the process that holds the socket: it is started again, and works."""
+    """SIGKILL of the process that holds the socket: it is started again, and works."""
     async with own_product.cast() as cast, own_product.gateway() as gateway:
         await _link(own_product, cast)
         (host,) = hosts(gateway)
