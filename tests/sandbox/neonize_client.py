@@ -46,7 +46,28 @@ async def main(descriptor: int, store: str, proxy: str) -> None:
         tell("qr", text=data.decode())
 
     client.qr(on_qr)
-    names = ["PairStatusEv", "ConnectedEv", "LoggedOutEv", "StreamReplacedEv", "TemporaryBanEv", "ConnectFailureEv", "ClientOutdatedEv", "StreamErrorEv", "DisconnectedEv", "MessageEv", "ReceiptEv", "ChatPresenceEv", "PresenceEv", "JoinedGroupEv", "GroupInfoEv", "UndecryptableMessageEv", "OfflineSyncCompletedEv", "KeepAliveTimeoutEv", "KeepAliveRestoredEv", "HistorySyncEv"]
+    names = [
+        "PairStatusEv",
+        "ConnectedEv",
+        "LoggedOutEv",
+        "StreamReplacedEv",
+        "TemporaryBanEv",
+        "ConnectFailureEv",
+        "ClientOutdatedEv",
+        "StreamErrorEv",
+        "DisconnectedEv",
+        "MessageEv",
+        "ReceiptEv",
+        "ChatPresenceEv",
+        "PresenceEv",
+        "JoinedGroupEv",
+        "GroupInfoEv",
+        "UndecryptableMessageEv",
+        "OfflineSyncCompletedEv",
+        "KeepAliveTimeoutEv",
+        "KeepAliveRestoredEv",
+        "HistorySyncEv",
+    ]
 
     def subscribe(name: str) -> None:
         async def handler(_: object, message: Any) -> None:
