@@ -10,7 +10,7 @@ from pathlib import Path
 from sandbox import story
 from sandbox.receiver import run_receiver
 from sandbox.stack import Options, make_tenant, run_stack
-from sandbox.whatsapp.control_client import connect_control
+from sandbox.whatsapp.control_client import ControlClient
 
 
 class Stage:
@@ -55,7 +55,7 @@ async def _play(home: Path, stage: Stage, pairing: story.Pairing, *, deployed: b
             options = Options(deployed=deployed)
             stack = await rest.enter_async_context(run_stack(home, options, stage.aside))
             receiver = await rest.enter_async_context(run_receiver())
-            people = await rest.enter_async_context(connect_control(stack.control_url))
+            people = await rest.enter_async_context(ControlClient(stack.control_url))
         async with stage.step("a tenant is created, with its key"):
             tenant = await make_tenant(stack, "Demo")
         cast = story.Cast(tenant.api, people, receiver)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from sandbox.api import Api
 from sandbox.receiver import Receiver
 from sandbox.whatsapp.control_client import ControlClient
-from sandbox.whatsapp.control_types import PersonIn, ReceivedOut
+from sandbox.whatsapp.control_types import ReceivedOut
 
 Pairing = Literal["code", "qr"]
 
@@ -48,8 +48,8 @@ class Cast:
 
 async def meet(cast: Cast) -> None:
     """The owner of the number and a contact exist on WhatsApp."""
-    await cast.people.create_person(PersonIn(cast.owner, "Owner"))
-    await cast.people.create_person(PersonIn(cast.contact, "Contact"))
+    await cast.people.create_person(cast.owner, "Owner")
+    await cast.people.create_person(cast.contact, "Contact")
 
 
 async def listen(cast: Cast) -> None:
@@ -70,7 +70,7 @@ async def open_session(cast: Cast, pairing: Pairing) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             answer = await cast.api.call("GET", f"{cast.session}/pairing", Prefer="wait=10")
-            offered = answer.json if answer.status == 200 else {}
+            offered: dict[str, Any] = answer.json if answer.status == 200 else {}
             if offered.get("code" if pairing == "code" else "qr"):
                 cast.facts["pairing"] = offered
                 return
@@ -106,12 +106,9 @@ async def send(cast: Cast, text: str) -> str:
 
 async def hear(cast: Cast, text: str) -> ReceivedOut:
     """Wait until the contact received this text."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            for each in await cast.people.received(cast.contact, after=cast.heard, wait=10):
-                cast.heard = max(cast.heard, each.index)
-                if each.text == text:
-                    return each
+    heard = await cast.people.wait_for_text(cast.contact, text, after=cast.heard, wait=PATIENCE)
+    cast.heard = heard.index
+    return heard
 
 
 async def confirm(cast: Cast, message_id: str) -> None:

@@ -55,11 +55,17 @@ def demo(home: Path, pairing: Literal["code", "qr"], deployed: bool) -> None:  #
 
 @main.command()
 @HOME
-def sandbox(home: Path) -> None:
+@click.option("--proxy-port", default=0, help="Where clients are led; any free port if 0.")
+@click.option("--control-port", default=0, help="Where people are moved; any free port if 0.")
+@click.option("--server-port", default=0, help="TLS and WebSocket; any free port if 0.")
+def sandbox(home: Path, proxy_port: int, control_port: int, server_port: int) -> None:
     """Run the WhatsApp network alone, for any client, until Ctrl-C."""
     from sandbox.network import main as run  # noqa: PLC0415
 
-    sys.exit(run(home / "whatsapp"))
+    ports = (proxy_port, control_port, server_port)
+    names = ("--proxy-port", "--control-port", "--server-port")
+    given = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
+    run(["--home", str(home / "network"), *given])
 
 
 @main.command()
