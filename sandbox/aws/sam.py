@@ -81,7 +81,13 @@ class Sam:
         folder = self.home.resolve() / "bin"
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.which("make") is None:
-            make = folder / "make"
-            make.write_text(_MAKE)
-            make.chmod(0o755)
+            stand_in_for_make(folder)
         return folder
+
+
+def stand_in_for_make(folder: Path) -> Path:
+    """Write a make into `folder` that can do what `sam build` asks of it here."""
+    make = folder / "make"
+    make.write_text(_MAKE)
+    make.chmod(0o755)
+    return make
