@@ -132,6 +132,8 @@ def test_the_planes_may_do_what_their_code_does(resources: dict[str, Resource]) 
         "sqs:SendMessage",
     }
     assert actions(resources, "GatewayRole") == {
+        "elasticfilesystem:ClientMount",
+        "elasticfilesystem:ClientWrite",
         "sqs:ChangeMessageVisibility",
         "sqs:DeleteMessage",
         "sqs:ReceiveMessage",
