@@ -56,7 +56,7 @@ class Send(_Frame, frozen=True, kw_only=True):
 
 
 class Recorded(_Frame, frozen=True, kw_only=True):
-    """Gateway to host: entries up to and including `sequence` are stored; the journal may forget."""
+    """Gateway to host: entries up to `sequence` are stored; the journal may forget them."""
 
     sequence: int
 

@@ -1,0 +1,152 @@
+"""Sessions and their pairing attempts: rows and requests.
+
+Two writers share a session's row: the control plane writes what the tenant wants (`desired`, name),
+the gateway what is (`state` and what goes with it), fenced by the epoch of its lease.
+"""
+
+import msgspec
+
+from shared import clock
+from shared.aws import Op
+from shared.ids import SessionId, TenantId
+from shared.session import Desired, Pairing, Reason, Session, SessionState
+from shared.store import keys
+from shared.store.dynamo import (
+    ABSENT,
+    PRESENT,
+    Expression,
+    Page,
+    Range,
+    Write,
+    check,
+    delete,
+    get,
+    put,
+    query,
+    setting,
+    to_item,
+    transact,
+    update,
+)
+from shared.tenant import TenantStatus
+
+
+def create(tenant_id: TenantId, session: Session) -> Op[bool]:
+    """False unless the tenant is active."""
+    active = Expression("#status = :active", {"active": TenantStatus.ACTIVE.value})
+    return transact(
+        [
+            check(keys.tenant(tenant_id), active),
+            put(
+                to_item(
+                    session,
+                    keys.session(tenant_id, session.id),
+                    GSI1PK=keys.shard_index(session.shard),
+                    GSI1SK=session.id,
+                ),
+                ABSENT,
+            ),
+        ]
+    )
+
+
+def read(tenant_id: TenantId, session_id: SessionId) -> Op[Session | None]:
+    return get(keys.session(tenant_id, session_id), Session)
+
+
+def every(tenant_id: TenantId, rows: Range) -> Op[Page[Session]]:
+    return query(keys.tenant_partition(tenant_id), Session, rows, prefix="SESSION#")
+
+
+def of_shard(shard: int, rows: Range) -> Op[Page[Session]]:
+    """Every tenant's sessions on a shard, for the gateway that leases it."""
+    return query(keys.shard_index(shard), Session, rows, index=True)
+
+
+def rename(tenant_id: TenantId, session_id: SessionId, name: str, now: int) -> Op[bool]:
+    return update(
+        keys.session(tenant_id, session_id),
+        setting({"name": name, "updated_at": now}),
+        _NOT_DELETED,
+    ).alone()
+
+
+def desire(
+    tenant_id: TenantId,
+    session_id: SessionId,
+    desired: Desired,
+    now: int,
+    phone_number: str | None = None,
+) -> Op[bool]:
+    """Write what the tenant wants. False where the session is gone or going."""
+    values: dict[str, object] = {"desired": desired.value, "updated_at": now}
+    if phone_number is not None:
+        values["phone_number"] = phone_number
+    return update(keys.session(tenant_id, session_id), setting(values), _NOT_DELETED).alone()
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway saw of a session. None leaves `phone_number` and `lid` as they are."""
+
+    state: SessionState
+    at: int
+    epoch: int
+    reason: Reason | None = None
+    until: int | None = None
+    phone_number: str | None = None
+    lid: str | None = None
+
+
+def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Write:
+    """Write a session's state. Its condition fails for a gateway whose lease has passed on."""
+    values: dict[str, object] = {
+        "state": seen.state.value,
+        "reason": None if seen.reason is None else seen.reason.value,
+        "until": seen.until,
+        "epoch": seen.epoch,
+        "updated_at": seen.at,
+    }
+    if seen.phone_number is not None:
+        values["phone_number"] = seen.phone_number
+    if seen.lid is not None:
+        values["lid"] = seen.lid
+    if seen.state is SessionState.CONNECTED:
+        values["connected_at"] = seen.at
+    change = setting(values)
+    fence = Expression(f"{PRESENT.text} AND #epoch <= :epoch")
+    return update(keys.session(tenant_id, session_id), change, fence)
+
+
+def remove(tenant_id: TenantId, session_id: SessionId) -> Op[bool]:
+    """Erase the session's row and its pairing's."""
+    return transact(
+        [
+            delete(keys.session(tenant_id, session_id)),
+            delete(keys.pairing(tenant_id, session_id)),
+        ]
+    )
+
+
+def offer(tenant_id: TenantId, session_id: SessionId, pairing: Pairing) -> Op[bool]:
+    """Show the running attempt's QR and code until they expire."""
+    item = to_item(
+        pairing,
+        keys.pairing(tenant_id, session_id),
+        ttl=(pairing.attempt_expires_at + clock.HOUR) // clock.SECOND,
+    )
+    return put(item).alone()
+
+
+def pairing(tenant_id: TenantId, session_id: SessionId) -> Op[Pairing | None]:
+    """The last attempt offered; the caller judges whether it has expired."""
+    return get(keys.pairing(tenant_id, session_id), Pairing)
+
+
+def withdraw(tenant_id: TenantId, session_id: SessionId) -> Op[bool]:
+    """Forget the attempt: it succeeded or ended."""
+    return delete(keys.pairing(tenant_id, session_id)).alone()
+
+
+_NOT_DELETED = Expression(
+    f"{PRESENT.text} AND #desired <> :deleted", {"deleted": Desired.DELETED.value}
+)
