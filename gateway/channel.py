@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -53,6 +53,13 @@ class Splitter(Generic[T]):
         return frames
 
 
+async def over(end: socket.socket, decoder: msgspec.msgpack.Decoder[T]) -> "Channel[T]":
+    """A channel over one end of a socket pair."""
+    end.setblocking(False)  # noqa: FBT003 (the socket's own signature)
+    reader, writer = await asyncio.open_unix_connection(sock=end)
+    return Channel(reader, writer, decoder)
+
+
 class Channel(Generic[T]):
     """One end of a socket pair: `T` is what comes in."""
 
@@ -65,12 +72,6 @@ class Channel(Generic[T]):
         self._reader = reader
         self._writer = writer
         self._splitter = Splitter(decoder)
-
-    @classmethod
-    async def over(cls, end: socket.socket, decoder: msgspec.msgpack.Decoder[T]) -> Self:
-        end.setblocking(False)  # noqa: FBT003 (the socket's own signature)
-        reader, writer = await asyncio.open_unix_connection(sock=end)
-        return cls(reader, writer, decoder)
 
     async def receive(self) -> list[T]:
         """The next frames, at least one; none at all when the other end is gone.
@@ -97,6 +98,11 @@ class Channel(Generic[T]):
             await self._writer.drain()
         except ConnectionError:
             return
+
+    def post(self, frame: msgspec.Struct) -> None:
+        """Write a frame without waiting: for those whose number is bounded elsewhere."""
+        if not self._writer.is_closing():
+            self._writer.write(pack(frame))
 
     async def close(self) -> None:
         self._writer.close()

@@ -87,10 +87,9 @@ class Entry(_Frame, frozen=True, kw_only=True):
 
 
 class Settled(_Frame, frozen=True, kw_only=True):
-    """Host to gateway: a repeated order had its outcome before, in the entry `sequence`."""
+    """Host to gateway: an order had its outcome before, and that is recorded."""
 
     message_id: MessageId
-    sequence: int
 
 
 class Offer(_Frame, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.channel import FROM_HOST, Channel
+from gateway.channel import FROM_HOST, Channel, over
 from gateway.frames import FromHost
 from gateway.zygote import LARGEST_PACKET, Exited, Fork, Forked, Report
 from shared.errors import ZapgateError
@@ -117,7 +117,7 @@ class Nursery:
             raise Unborn(f"no host was forked: {error!r}") from error
         finally:
             self._asked.pop(number, None)
-        child = Child(pid, await Channel.over(ours, FROM_HOST))
+        child = Child(pid, await over(ours, FROM_HOST))
         self._children[pid] = child
         return child
 

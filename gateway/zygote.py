@@ -1,9 +1,9 @@
-"""The process that session hosts are forked from: small, single-threaded, with the modules loaded.
+"""The process that hosts are forked from: small, single-threaded, with their modules loaded.
 
-A fresh interpreter with neonize takes 47 MiB of its own; a fork of this one 25, because the pages of
-Python and of the generated protobuf classes stay shared. The Go library itself must never be loaded
-here: a fork taken afterwards never connects. So the protobuf modules are imported under a stand-in
-for the package `neonize`, whose own import would load it.
+A fresh interpreter with neonize takes 47 MiB of its own; a fork of this one about 25, because the
+pages of Python and of the generated protobuf classes stay shared. The Go library itself must never
+be loaded here: a fork taken afterwards never connects. So the protobuf modules are imported under a
+stand-in for the package `neonize`, whose own import would load it.
 
 The gateway executes this module with the environment that Go must see, because Go reads the
 environment of the exec, not later changes. It dies with the gateway, and its hosts die with it.
@@ -56,6 +56,9 @@ Report = Forked | Exited
 
 _PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal to get when the parent ends."""
+
+EXIT_BROKEN: Final = 70
+"""EX_SOFTWARE of sysexits.h: an error of ours nobody expected."""
 
 _PRELOADED: Final = (
     "asyncio",
@@ -142,7 +145,7 @@ def serve(control: socket.socket) -> NoReturn:
     """Fork on request and report exits, until the gateway closes its end."""
     woken, waker = socket.socketpair()
     waker.setblocking(False)  # noqa: FBT003 (the socket's own signature)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _on_child)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     while True:
         readable, _, _ = select.select([control, woken], [], [])
@@ -164,6 +167,10 @@ def serve(control: socket.socket) -> NoReturn:
             control.send(msgspec.msgpack.encode(Forked(request.number, pid)))
 
 
+def _on_child(_signal: int, _frame: object) -> None:
+    """The wakeup descriptor does the work; without a handler the signal would not be noticed."""
+
+
 def report_exits(control: socket.socket) -> None:
     while True:
         try:
@@ -177,18 +184,17 @@ def report_exits(control: socket.socket) -> None:
 
 def become_host(end: socket.socket, zygote: int) -> NoReturn:
     """In the forked child: live as a host, and end without returning."""
-    status = 70  # EX_SOFTWARE of sysexits.h: an error of ours nobody expected.
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         die_with(zygote)
         life = importlib.import_module("gateway.host.life")
-        status = life.live(end)
+        life.live(end)
     except BaseException:
         log.exception("host.broken")
     finally:
         # Never a normal exit: the library's threads would be waited for, for ever.
-        os._exit(status)
+        os._exit(EXIT_BROKEN)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import msgspec
 
 from shared.errors import Misconfigured
 
-
 JournalMode = Literal["wal", "delete"]
 """SQLite's journal in the device store: `wal` on a local disk, `delete` on a network file system
 (EFS, NFS), where the shared memory that a write-ahead log needs does not exist."""
@@ -75,13 +74,32 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise Misconfigured(f"environment: {error}, in ZAPGATE_* of the field named") from error
 
 
+_FOR_PRELUDE: Final = "ZAPGATE_SANDBOX_"
+"""What `host_prelude` reads begins with it; never set in production."""
 _FOR_HOSTS: Final = frozenset(
-    "PATH HOME TMPDIR LANG LC_ALL LC_CTYPE TZ PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE "
-    "LD_LIBRARY_PATH SSL_CERT_FILE SSL_CERT_DIR".split()
+    {
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+    }
 )
 
 
 def for_hosts(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """What session hosts may see of the environment: no AWS credentials, no secret, no proxy."""
     source = os.environ if environment is None else environment
-    return {name: value for name, value in source.items() if name in _FOR_HOSTS}
+    return {
+        name: value
+        for name, value in source.items()
+        if name in _FOR_HOSTS or name.startswith(_FOR_PRELUDE)
+    }

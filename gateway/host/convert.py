@@ -7,12 +7,17 @@ as `Unsupported`, so that nothing a person sent disappears.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import msgspec
-from neonize.proto.Neonize_pb2 import Device, Receipt, UndecryptableMessage
+from neonize.proto.Neonize_pb2 import (
+    Device,
+    MessageInfo,
+    MessageSource,
+    Receipt,
+    UndecryptableMessage,
+)
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
-from neonize.proto.Neonize_pb2 import MessageInfo, MessageSource
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message, ProtocolMessage
 
 from gateway.host.jid import Address, address, chat, party
@@ -118,7 +123,9 @@ def received(event: MessageEvent) -> Received | None:
     """The message a person sent; None for what is not for people."""
     if event.Info.Category == "peer":
         return None
-    inner, edits = _open(event.Message)
+    # The stub names the type by a path of the generator's that only the run time knows.
+    outer = cast("Message", event.Message)  # pyright: ignore[reportUnknownMemberType]
+    inner, edits = _open(outer)
     content = _content(inner)
     return None if content is None else _addressed(event.Info, content, edits)
 
@@ -132,6 +139,18 @@ def unavailable(event: UndecryptableMessage) -> Received | None:
     if not event.IsUnavailable:
         return None
     return _addressed(event.Info, Unsupported("unavailable"), None, final=False)
+
+
+def as_own(message: ReceivedMessage, own: Account) -> ReceivedMessage:
+    """A message of the account's other device, its sender named by both addresses."""
+    if not message.from_me:
+        return message
+    sender = Party(
+        phone_number=message.sender.phone_number or own.phone_number,
+        lid=message.sender.lid or own.lid,
+        name=message.sender.name,
+    )
+    return msgspec.structs.replace(message, sender=sender)
 
 
 def unknown_lids(message: ReceivedMessage) -> frozenset[str]:
@@ -160,7 +179,7 @@ def _open(message: Message) -> tuple[Message, str | None]:
         if inner is None:
             break
         if message.HasField("protocolMessage"):
-            edits = message.protocolMessage.key.ID or None
+            edits = str(message.protocolMessage.key.ID) or None  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] (likewise)
         message = inner
     return message, edits
 

@@ -83,9 +83,7 @@ STATUSES: Final[dict[str, Verdict]] = {
     "err-scanned-without-multidevice": STAY,
     "timeout": Verdict(Fate.END, Change(trigger=_T.EXPIRE, reason=_R.PAIRING_EXPIRED)),
     "err-client-outdated": OUTDATED,
-    "err-unexpected-state": Verdict(
-        Fate.END, Change(trigger=_T.FAIL, reason=_R.PAIRING_REFUSED)
-    ),
+    "err-unexpected-state": Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.PAIRING_REFUSED)),
     "passkey-request": Verdict(Fate.END, Change(trigger=_T.PASSKEY, reason=_R.PASSKEY_REQUIRED)),
 }
 """Login statuses: all that is heard of an attempt to pair."""

@@ -12,7 +12,7 @@ keeps on it makes a second owner fail rather than share.
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -122,6 +122,9 @@ class Journal:
             ):
                 raise Malformed(f"the journal {path} is damaged: {error}") from error
             raise
+        # What was journalled and perhaps not recorded yet is newer than the row.
+        for (event,) in self._db.execute("SELECT event FROM entries ORDER BY sequence"):
+            self.session = follow(self.session, _events.decode(event))
         self._appends = 0
         self.forget_old(clock.millis())
 
@@ -224,6 +227,17 @@ class Journal:
             Held(number=number, message=_messages.decode(message), at=at)
             for number, message, at in rows
         ]
+
+    def holding(self) -> bool:
+        """Whether any message waits: the next one must not overtake it."""
+        with self._lock:
+            return self._db.execute("SELECT EXISTS (SELECT 1 FROM held)").fetchone()[0] == 1
+
+    def release_all(self, now: int) -> None:
+        """Append what was held as it is: nobody is left to look the numbers up."""
+        while waiting := self.held():
+            for each in waiting:
+                self.release(each.number, each.message, now)
 
     def release(self, number: int, message: ReceivedMessage, now: int) -> None:
         """Append a message that was held, as it is now."""
@@ -329,7 +343,7 @@ class Journal:
             )
 
     @contextmanager
-    def _write(self) -> Iterator[None]:
+    def _write(self) -> Generator[None]:
         """One transaction, on the disk when it ends. The fields follow it if it fails."""
         with self._lock:
             if self._db.in_transaction:
@@ -383,13 +397,9 @@ class Journal:
         ).fetchone()
         if row is None or RANK[status] <= RANK[MessageStatus(row[2])]:
             return False
-        change = MessageChange(
-            message_id=row[0], status=status, to=row[1], whatsapp_id=whatsapp_id
-        )
+        change = MessageChange(message_id=row[0], status=status, to=row[1], whatsapp_id=whatsapp_id)
         self._put(lambda mark: outcome(self.session, change, mark), now)
-        self._db.execute(
-            "UPDATE sent SET status = ? WHERE whatsapp_id = ?", (status, whatsapp_id)
-        )
+        self._db.execute("UPDATE sent SET status = ? WHERE whatsapp_id = ?", (status, whatsapp_id))
         return True
 
     def _orders(self, condition: str, *values: object) -> Iterator[Order]:
