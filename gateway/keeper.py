@@ -82,6 +82,8 @@ EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
 STEADY: Final = 60.0
 """Seconds of connection after which earlier failures are forgotten."""
+PAGE: Final = 500
+"""Entries read from a journal at a time."""
 RECORD_BATCH: Final = 100
 RECORD_PAUSE: Final = 0.2
 RECORD_LONGEST: Final = 15.0
@@ -130,9 +132,13 @@ class House:
         return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
 
     def open(self, session: Session) -> Journal:
-        """A session's journal, while no host has it. Blocks; raises Malformed, OSError, sqlite3's."""
+        """A session's journal, while no host has it.
+
+        Blocks. Raises Malformed, OSError or sqlite3.Error.
+        """
         folder = self.folder(session)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return Journal(
             folder,
             session,
@@ -168,6 +174,8 @@ class Keeper:
         self._house = house
         self.session = session
         """As the recorded entries tell it."""
+        self._ahead = session
+        """As the journal told it when it was last read."""
         self._phone_number = phone_number
         self._life: _Life | None = None
         self._stop: Stop | None = None
@@ -256,7 +264,7 @@ class Keeper:
         await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
         while self._stop is None:
             await self._live()
-            if self._stop is not None or self.session.state not in ALIVE:
+            if self._stop is not None or self._ahead.state not in ALIVE:
                 return
             self._failures += 1
             self._restarts += 1
@@ -411,8 +419,6 @@ class Keeper:
                 journal.change(change, self._house.now())
 
         await self._on_journal(take_over)
-        # The state decides whether it is started again: it must know of every entry.
-        await self._settled_down()
 
     async def _finish(self) -> None:
         """Journal the end that was asked for, record all that is left, and erase what must go."""
@@ -420,8 +426,11 @@ class Keeper:
         quiet = stop is not None and stop.quiet
         if not quiet:
             await self._on_journal(lambda journal: self._conclude(journal, stop))
-        await self._settled_down()
-        await self._on_journal(self._tidy)
+        before = -1
+        while before < self._recorded:
+            before = self._recorded
+            await self._settled_down()
+            await self._on_journal(self._tidy)
 
     def _conclude(self, journal: Journal, stop: Stop | None) -> None:
         """The session is at an end: nothing may be left undecided."""
@@ -450,15 +459,15 @@ class Keeper:
         Tried until it works or the session is stopped: a disk that fails now may be back later.
         """
 
-        def blocking() -> list[Entry]:
+        def blocking() -> tuple[Session, list[Entry]]:
             with self._house.open(self.session) as journal:
                 work(journal)
-                return journal.after(self._queued, -1)
+                return journal.session, journal.after(self._queued, PAGE)
 
         failures = 0
         while True:
             try:
-                self._enqueue(await asyncio.to_thread(blocking))
+                self._ahead, entries = await asyncio.to_thread(blocking)
             except (OSError, sqlite3.Error, Malformed):
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
@@ -466,6 +475,7 @@ class Keeper:
                     return
                 await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
             else:
+                self._enqueue(entries)
                 return
 
     async def _nudged(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from gateway.changes import Change
@@ -16,6 +17,7 @@ from gateway.frames import Entry, Stop
 from gateway.host.journal import Journal
 from gateway.keeper import (
     HostStatus,
+    PAGE,
     House,
     Keeper,
     Publish,
@@ -81,8 +83,9 @@ class Supervisor:
     async def start(
         self, session: Session, phone_number: str | None = None, *, restart: bool = False
     ) -> None:
-        """Hold a session. One that is held already goes on, unless `restart`; a phone number asks
-        for a pairing code either way. Raises NotHeld when the gateway is closing.
+        """Hold a session. One that is held already goes on, unless `restart`.
+
+        A phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
         """
         await self._running.wait()
         async with self._turns[session.id]:
@@ -124,8 +127,9 @@ class Supervisor:
         await keeper.send(command, repeated=repeated)
 
     async def mark(self, session: Session, change: Change) -> None:
-        """Journal and record a change of a session that has no host: it is stopped or logged out
-        while at rest. A log-out erases the credentials. Raises NotHeld if it has a host.
+        """Journal and record a change of a session without a host: stopped, or logged out.
+
+        A log-out erases the credentials. Raises NotHeld if the session has a host.
         """
 
         def work(journal: Journal) -> None:
@@ -184,18 +188,13 @@ class Supervisor:
             if session.id in self._keepers:
                 raise NotHeld("the session has a host: ask that")
 
-            def blocking() -> list[Entry]:
+            def page(begin: Callable[[Journal], object]) -> list[Entry]:
                 with self._house.open(session) as journal:
-                    work(journal)
-                    return journal.after(0, -1)
+                    begin(journal)
+                    return journal.after(0, PAGE)
 
-            entries = await asyncio.to_thread(blocking)
-            if entries:
+            entries = await asyncio.to_thread(page, work)
+            while entries:
                 await self._house.record(session, entries)
-            last = entries[-1].sequence if entries else 0
-
-            def forget() -> None:
-                with self._house.open(session) as journal:
-                    journal.forget(last)
-
-            await asyncio.to_thread(forget)
+                recorded = entries[-1].sequence
+                entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))
