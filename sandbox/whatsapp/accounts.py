@@ -5,7 +5,7 @@ import hashlib
 from sandbox.whatsapp.connection import Connection
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.jid import SERVER, Jid
-from sandbox.whatsapp.media_queries import HOST
+from sandbox.whatsapp.media import HOST
 from sandbox.whatsapp.refusals import RefusedError
 from sandbox.whatsapp.wabinary import Attribute, Node, leaf, node
 from sandbox.whatsapp.world import World

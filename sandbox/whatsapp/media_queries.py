@@ -1,10 +1,10 @@
 """Where a client may put and get media: our own host, reached like everything through the proxy."""
 
 from sandbox.whatsapp.directory import Device
+from sandbox.whatsapp.media import HOST
 from sandbox.whatsapp.wabinary import Node, node
 from sandbox.whatsapp.world import World
 
-HOST = "mmg.whatsapp.net"
 LIFETIME = 3600  # seconds until a client asks again
 
 

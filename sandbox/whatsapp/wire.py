@@ -8,7 +8,7 @@ stepped over, as protobuf asks of a reader that does not know them
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Self
+from typing import Self, assert_never
 
 Value = int | bytes | str | None
 """A varint, bytes, UTF-8 text, or an absent field."""
@@ -44,6 +44,8 @@ def encode(*fields: tuple[int, Value]) -> bytes:
             case str() | bytes():
                 data = value.encode() if isinstance(value, str) else value
                 out += _varint(number << 3 | _Kind.BYTES) + _varint(len(data)) + data
+            case _:
+                assert_never(value)
     return bytes(out)
 
 

@@ -66,6 +66,12 @@ def test_a_key_that_gives_no_secret_is_refused(public: bytes) -> None:
         curve.agree(curve.generate(Random(0).randbytes).private, public)
 
 
+def test_a_private_key_of_the_wrong_size_signs_nothing() -> None:
+    """A cut key is an error, not another key."""
+    with pytest.raises(CurveError):
+        curve.sign(bytes(31), b"message", Random(0).randbytes)
+
+
 def test_the_published_signature_verifies() -> None:
     """A signature made by Signal's library is accepted."""
     assert curve.verify(SIGNER_PUBLIC, SIGNED, SIGNATURE)

@@ -11,7 +11,7 @@ from sandbox.whatsapp.ratchet import Unanswered
 from sandbox.whatsapp.signal_errors import BadSignatureError, MalformedMessageError
 from sandbox.whatsapp.x3dh import PreKey, PreKeyBundle, PreKeyMessage
 
-# From the tests of Signal's C library: one agreement without a one-time prekey. Its private base key
+# From the tests of Signal's C library: one agreement, no one-time prekey. Its private base key
 # is one that X25519 would clamp, so only the responder's side can be compared.
 ALICE = curve.key_pair(
     bytes.fromhex("9040f0d4e09cf38f6dc7c13779c908c015a1da4fa78737a080eb0a6f4f5f8f58")

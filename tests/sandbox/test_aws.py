@@ -1,0 +1,1 @@
+"""The embedded AWS comes up with what template.yaml declares, and goes without a trace."""
