@@ -5,6 +5,7 @@ ZapgateError
 │   ├── Forged           the signature does not fit
 │   └── Expired          it was signed, but its time is over
 ├── Unavailable          AWS did not answer, or not in time: try again, nothing is known to be done
+├── NotHeld              no host of this gateway holds the session: the order belongs elsewhere
 ├── Contended            a conditional write kept losing to others: try again
 └── Misconfigured        a setting is missing or wrong: stop and say which
 
@@ -38,6 +39,10 @@ class Unavailable(ZapgateError):
         self.service = service
         self.action = action
         self.code = code
+
+
+class NotHeld(ZapgateError):
+    """No host of this gateway holds the session, or not any more. Nothing was done."""
 
 
 class Contended(ZapgateError):
