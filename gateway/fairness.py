@@ -62,15 +62,15 @@ class Turns(Generic[T]):
             endpoint is None or len(endpoint.waiting) < self._limits.endpoint_room
         )
 
-    def add(self, tenant_id: TenantId, endpoint_id: EndpointId, job: T) -> bool:
-        """Let it wait for its turn; False where there is no room."""
-        if not self.room(tenant_id, endpoint_id):
-            return False
+    def add(self, tenant_id: TenantId, endpoint_id: EndpointId, job: T) -> None:
+        """Let it wait for its turn.
+
+        Whether there is room was asked before and may have changed: a few more are borne.
+        """
         tenant = self._tenants.setdefault(tenant_id, _Tenant())
         tenant.endpoints.setdefault(endpoint_id, _Endpoint()).waiting.append(job)
         tenant.waiting += 1
         self.waiting += 1
-        return True
 
     def take(self) -> T | None:
         """The next one, now being sent; None where nothing waits that has a free slot."""
@@ -109,10 +109,14 @@ class Turns(Generic[T]):
     def drain(self) -> list[T]:
         """Everything that waits, taken off."""
         jobs: list[T] = []
-        for tenant in self._tenants.values():
-            for endpoint in tenant.endpoints.values():
+        for tenant_id, tenant in list(self._tenants.items()):
+            for endpoint_id, endpoint in list(tenant.endpoints.items()):
                 jobs += endpoint.waiting
                 endpoint.waiting.clear()
+                if not endpoint.sending:
+                    del tenant.endpoints[endpoint_id]
             tenant.waiting = 0
+            if not tenant.endpoints:
+                del self._tenants[tenant_id]
         self.waiting = 0
         return jobs

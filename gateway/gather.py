@@ -11,13 +11,16 @@ from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
 
+Outcomes = Sequence[Exception | None]
+"""Of each item of a flush, in order: what went wrong with it, if anything."""
+
 
 class Gather(Generic[T]):
     """Runs `flush` with as many items as `fits` lets through, one call at a time."""
 
     def __init__(
         self,
-        flush: Callable[[Sequence[T]], Awaitable[None]],
+        flush: Callable[[Sequence[T]], Awaitable[Outcomes]],
         fits: Callable[[Sequence[T], T], bool],
     ) -> None:
         """`fits` says whether one more item fits beside those gathered; the first always does."""
@@ -36,20 +39,20 @@ class Gather(Generic[T]):
         self._tasks.create_task(self._run(), name="gather")
         return self
 
-    async def __aexit__(self, kind: object, error: object, trail: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Flush what is waiting, then end."""
         self._closing = True
         self._arrived.set()
         await self._tasks.__aexit__(None, None, None)
 
-    async def put(self, item: T) -> None:
-        """Return once the item was flushed; raise what its flush raised."""
+    def add(self, item: T) -> asyncio.Future[None]:
+        """Hand in; the future is done once the item was flushed, with what went wrong if it did."""
         if self._closing:
             raise RuntimeError("nothing is gathered any more")
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         self._arrived.set()
-        await done
+        return done
 
     async def _run(self) -> None:
         while True:
@@ -70,12 +73,13 @@ class Gather(Generic[T]):
             items.append(item)
             done.append(future)
         try:
-            await self._flush(items)
+            outcomes = await self._flush(items)
         except Exception as error:  # noqa: BLE001 - it is theirs who handed the items in
-            for future in done:
-                if not future.done():
-                    future.set_exception(error)
-        else:
-            for future in done:
-                if not future.done():
-                    future.set_result(None)
+            outcomes = [error] * len(items)
+        for future, error in zip(done, outcomes, strict=True):
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)

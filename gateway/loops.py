@@ -1,6 +1,7 @@
 """The one loop: a step, a pause, a step. An agent supplies the step.
 
-A failed step is logged and tried again after a growing pause; a loop ends only by cancellation.
+A failed step is logged and tried again after a growing pause; a loop ends by cancellation, or
+between two steps when it is told that it is over.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Never
+from typing import Final
 
 from shared.errors import Unavailable
 from shared.logs import fields
@@ -34,6 +35,7 @@ class Loop:
         pause: float,
         allowance: float = 60.0,
         longest_backoff: float = 30.0,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         """`pause` and the others in seconds; a step that takes more than `allowance` hangs."""
         self.name = name
@@ -41,13 +43,14 @@ class Loop:
         self._pause = pause
         self._allowance = allowance
         self._longest_backoff = longest_backoff
+        self._over = over
         self._failures = 0
         self._beat: float | None = None
 
-    async def run(self) -> Never:
-        """Until cancelled."""
+    async def run(self) -> None:
+        """Until cancelled or over."""
         try:
-            while True:
+            while not self._over():
                 self._beat = time.monotonic()
                 await asyncio.sleep(await self._once())
         finally:
