@@ -208,10 +208,7 @@ def _entry(event: type[_Event], emitted: str, means: str, then: str) -> EventTyp
 
 def type_name(event: type[_Event] | _Event) -> str:
     """`message.sent` of `MessageSent`."""
-    tag = event.__struct_config__.tag
-    if not isinstance(tag, str):
-        raise TypeError(f"{event} is not an event type")
-    return tag
+    return str(event.__struct_config__.tag)
 
 
 CATALOGUE: Final = (

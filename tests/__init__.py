@@ -1,0 +1,1 @@
+"""Tests say what must be true; helpers they share are modules here."""

@@ -1,0 +1,44 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import ids
+from tests.strategies import MOMENTS
+
+RANDOM = st.binary(min_size=10, max_size=10)
+
+
+@given(MOMENTS, RANDOM, MOMENTS, RANDOM)
+def test_ids_sort_by_the_time_they_were_minted(a: int, x: bytes, b: int, y: bytes) -> None:
+    """An older id of a kind is less than a younger one, as text."""
+    first, second = ids.mint("msg", a, x), ids.mint("msg", b, y)
+
+    assert (first < second) == ((a, x) < (b, y))
+
+
+@given(MOMENTS, RANDOM)
+def test_an_id_tells_its_kind_and_time(now: int, random: bytes) -> None:
+    """What was minted is recognised as its kind only, and says when."""
+    minted = ids.mint(ids.SESSION, now, random)
+
+    assert ids.is_id(ids.SESSION, minted)
+    assert not ids.is_id(ids.MESSAGE, minted)
+    assert ids.minted_at(minted) == now
+    assert ids.floor(ids.SESSION, now) <= minted
+    assert re.fullmatch(r"ses_[0-9a-z]{26}", minted)
+
+
+@given(st.text())
+def test_nothing_else_is_an_id(text: str) -> None:
+    """Free text is no id, and asking its age is an error that names it."""
+    if not any(ids.is_id(kind, text) for kind in ("ten", "ses", "msg", "ep", "evt")):
+        with pytest.raises(ValueError, match="not an id"):
+            ids.minted_at(text)
+
+
+def test_randomness_is_whole() -> None:
+    """An id is never minted from less randomness than it promises."""
+    with pytest.raises(ValueError, match="random bytes"):
+        ids.mint("msg", 0, b"short")

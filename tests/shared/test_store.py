@@ -1,0 +1,118 @@
+"""The requests as values: what they say, before any emulator has a part in it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import ids
+from shared.aws import Refusal, conflicted
+from shared.env import Places, settings
+from shared.errors import Misconfigured
+from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
+from shared.store import dynamo, keys
+from shared.store.dynamo import Expression
+from tests.strategies import some_ids
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(VALUES)
+def test_values_survive_dynamodb_s_form(value: Any) -> None:
+    """Any builtin value reads back as it was written."""
+    assert dynamo.plain(dynamo.attribute(value)) == value
+
+
+def _every_key(tenant: str, other: str) -> list[keys.Key]:
+    tenant_id = TenantId(tenant)
+    return [
+        keys.tenant(tenant_id),
+        keys.api_key(tenant_id, KeyId(other)),
+        keys.session(tenant_id, SessionId(other)),
+        keys.pairing(tenant_id, SessionId(other)),
+        keys.endpoint(tenant_id, EndpointId(other)),
+        keys.message(tenant_id, SessionId(other), MessageId(other)),
+        keys.event(tenant_id, EventId(other)),
+        keys.delivery(tenant_id, EndpointId(other), EventId(other)),
+        keys.idempotency(tenant_id, "POST /v1/x", other),
+        keys.rate_window(tenant_id, 7),
+    ]
+
+
+@given(some_ids(ids.TENANT), some_ids(ids.TENANT), st.text(max_size=40), st.text(max_size=40))
+def test_no_key_of_one_tenant_names_another_s_row(a: str, b: str, x: str, y: str) -> None:
+    """Whatever ids a caller makes up, the partition stays under its own tenant."""
+    if a == b:
+        return
+
+    assert not set(_every_key(a, x)) & set(_every_key(b, y))
+    assert all(partition.startswith(f"T#{a}") for partition, _ in _every_key(a, x))
+    assert len(set(_every_key(a, x))) == len(_every_key(a, x))
+
+
+def test_an_expression_escapes_every_name_and_passes_every_value() -> None:
+    """Reserved words are no matter: each name goes in as a placeholder."""
+    change = dynamo.setting({"status": "sent", "reason": None, "until": 5})
+    request = change.into("UpdateExpression", Expression("#rank < :rank", {"rank": 3}))
+
+    assert request["UpdateExpression"] == "SET #status = :status, #until = :until REMOVE #reason"
+    assert request["ConditionExpression"] == "#rank < :rank"
+    assert request["ExpressionAttributeNames"] == {
+        "#rank": "rank", "#reason": "reason", "#status": "status", "#until": "until",
+    }  # fmt: skip
+    assert request["ExpressionAttributeValues"] == {
+        ":status": {"S": "sent"}, ":until": {"N": "5"}, ":rank": {"N": "3"},
+    }  # fmt: skip
+
+
+def test_a_transaction_has_its_limit() -> None:
+    """More writes than AWS takes are refused here, by name."""
+    write = dynamo.delete(("a", "b"))
+
+    with pytest.raises(ValueError, match="100"):
+        dynamo.transact([write] * 101)
+
+
+def test_refusals_are_told_from_other_errors() -> None:
+    """Only a failed condition is a refusal; a conflict is to be tried again."""
+    failed = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": {"a": {"S": "b"}}}
+    cancelled = {
+        "Error": {"Code": "TransactionCanceledException"},
+        "CancellationReasons": [{"Code": "None"}, {"Code": "ConditionalCheckFailed"}],
+    }
+    conflict = {
+        "Error": {"Code": "TransactionCanceledException"},
+        "CancellationReasons": [{"Code": "None"}, {"Code": "TransactionConflict"}],
+    }
+
+    one, many = Refusal.of(failed), Refusal.of(cancelled)
+    assert one is not None
+    assert one.item() == {"a": {"S": "b"}}
+    assert many is not None
+    assert (many.failed(0), many.failed(1), many.failed(2)) == (False, True, False)
+    assert many.item(5) is None
+    assert Refusal.of(conflict) is None
+    assert conflicted(conflict)
+    assert not conflicted(cancelled)
+    assert not conflicted({"Error": {"Code": "ThrottlingException"}})
+    assert conflicted({"Error": {"Code": "TransactionConflictException"}})
+
+
+def test_settings_say_which_variable_is_wrong() -> None:
+    """A value of the wrong kind is refused by name; nothing is guessed."""
+    assert settings({"ZAPGATE_SHARDS": "4", "OTHER": "x"}).shards == 4
+    with pytest.raises(Misconfigured, match="shards"):
+        settings({"ZAPGATE_SHARDS": "many"})
+    with pytest.raises(Misconfigured, match="webhook_targets"):
+        settings({"ZAPGATE_WEBHOOK_TARGETS": "everything"})
+
+
+def test_a_queue_s_url_is_made_from_its_shard() -> None:
+    """The placeholder is where the number goes."""
+    places = Places(command_queue_url="http://127.0.0.1/1/zapgate-commands-{shard}.fifo")
+
+    assert places.command_queue(12) == "http://127.0.0.1/1/zapgate-commands-12.fifo"
