@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class NeonizeClient:
         """Give a command and return its result; a refusal comes as the text of its error."""
         self._number += 1
         number = self._number
-        command = {"do": what, "number_": number, **arguments}
+        command = {"do": what, "number": number, "with": arguments}
         self._writer.write(msgspec.json.encode(command) + b"\n")
         event = await self.until("result", lambda each: each["number"] == number)
         return event.get("value") if "error" not in event else event["error"]
@@ -77,6 +77,16 @@ class NeonizeClient:
         return len(self.events)
 
 
+async def eventually(holds: Callable[[], Awaitable[bool]], reason: str) -> None:
+    """Ask again and again until it holds; fail with the reason when it is too late."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not await holds():  # noqa: ASYNC110 - another process does not set our events
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"{reason} in {DEADLINE} s")
+
+
 @asynccontextmanager
 async def neonize(network: Network, store: Path) -> AsyncGenerator[NeonizeClient]:
     ours, theirs = socket.socketpair()
@@ -84,7 +94,7 @@ async def neonize(network: Network, store: Path) -> AsyncGenerator[NeonizeClient
     with (store.with_suffix(".log")).open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(SCRIPT), str(theirs.fileno()), str(store), network.proxy_url),
-            env={**os.environ, **network.client_environment(), "NEONIZE_BOT_TAG": "off"},
+            env={"PATH": os.defpath, "NEONIZE_BOT_TAG": "off", **network.client_environment()},
             pass_fds=(theirs.fileno(),),
             stdout=log,
             stderr=log,

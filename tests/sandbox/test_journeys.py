@@ -1,14 +1,13 @@
 """Whole journeys of an unmodified neonize through the sandbox's WhatsApp."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from sandbox.network import Network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient, ControlError
-from tests.sandbox.harness import NeonizeClient, NeonizeStarter
+from tests.sandbox.harness import Event, NeonizeClient, NeonizeStarter, eventually
 
 OWNER, CONTACT, OTHER = "+5511987654321", "+4915123456789", "+14155550123"
 
@@ -22,8 +21,20 @@ async def link(client: NeonizeClient, control: ControlClient) -> None:
     await client.until("Connected")
 
 
-async def receive(client: NeonizeClient, text: str) -> dict[str, Any]:
-    def fits(event: dict[str, Any]) -> bool:
+async def _no_devices(control: ControlClient) -> bool:
+    return not await control.devices(OWNER)
+
+
+async def _announces(client: NeonizeClient) -> bool:
+    return await client.do("presence", available=True) is None
+
+
+def is_receipt(kind: str, message_id: str) -> Callable[[Event], bool]:
+    return lambda event: event["Type"] == kind and message_id in event["MessageIDs"]
+
+
+async def receive(client: NeonizeClient, text: str) -> Event:
+    def fits(event: Event) -> bool:
         message = event["Message"]
         return text in (
             message.get("conversation"),
@@ -64,14 +75,8 @@ async def test_a_conversation_goes_both_ways_with_receipts(
     sent = await client.do("send", to=CONTACT[1:], text="hello out there")
     got = await control.wait_for_text(CONTACT, "hello out there")
     assert (got.id, got.sender, got.sender_device) == (sent["id"], OWNER, 1)
-    receipts = [
-        await client.until(
-            "Receipt",
-            lambda each, kind=kind: sent["id"] in each["MessageIDs"] and each["Type"] == kind,
-        )
-        for kind in ("DELIVERED", "READ")
-    ]
-    assert len(receipts) == 2
+    for kind in ("DELIVERED", "READ"):
+        await client.until("Receipt", is_receipt(kind, sent["id"]))
 
     reply = await control.send(CONTACT, OWNER, "hello back")
     event = await receive(client, "hello back")
@@ -79,7 +84,7 @@ async def test_a_conversation_goes_both_ways_with_receipts(
     assert event["Info"]["ID"] == reply.id
     assert event["Info"]["Pushname"] == "Contact"
     assert source["SenderAlt"]["User"] == CONTACT[1:]
-    await client.do("read", chat=source["Chat"]["User"], id=reply.id)
+    await client.do("read", chat=source["Chat"]["User"], message_id=reply.id)
     seen = await control.sent(CONTACT, reply.id, until="read", wait=20)
     assert (seen.delivered, seen.read) == (True, True)
 
@@ -154,9 +159,7 @@ async def test_a_client_logs_itself_out(client: NeonizeClient, control: ControlC
     """A client may leave; its device is gone then."""
     await link(client, control)
     assert await client.do("logout") is None
-    async with asyncio.timeout(10):
-        while await control.devices(OWNER):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: _no_devices(control), "the device was not removed")
 
 
 @pytest.mark.parametrize(
@@ -182,9 +185,7 @@ async def test_a_client_is_told_what_went_wrong(
 async def test_presence_and_typing_are_seen(client: NeonizeClient, control: ControlClient) -> None:
     """A client with the owner's name can announce itself, type, and watch others do so."""
     await link(client, control)
-    async with asyncio.timeout(10):
-        while await client.do("presence", available=True) is not None:
-            await asyncio.sleep(0.1)  # until the name has come from the phone
+    await eventually(lambda: _announces(client), "the name did not come from the phone")
     assert await client.do("typing", to=CONTACT[1:]) is None
     await client.do("subscribe", to=CONTACT[1:])
     await control.set_presence(CONTACT, available=True)
@@ -226,7 +227,7 @@ async def test_media_travels_sealed(client: NeonizeClient, control: ControlClien
 
 
 async def test_held_messages_and_late_acknowledgements(
-    network: Network, client: NeonizeClient, control: ControlClient
+    client: NeonizeClient, control: ControlClient
 ) -> None:
     """Messages can be kept back and let go, and an acknowledgement can be late."""
     await link(client, control)
