@@ -85,3 +85,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP status of the last answer; None where there was none."""
     last_error: str | None = None
     """Code of the last failure: `timeout`, `tls_error`, `blocked_address`, …"""
+
+
+class Wake(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of a delivery-queue message: which delivery to look at. The row says the rest."""
+
+    tenant_id: TenantId
+    endpoint_id: EndpointId
+    event_id: EventId
