@@ -190,7 +190,7 @@ class Dispatcher:
         if (
             delivery is not None
             and delivery.state is DeliveryState.WAITING
-            and delivery.attempt == wake.attempt
+            and wake.attempt in {None, delivery.attempt}
             and delivery.due_at is not None
             and delivery.due_at <= self._now() + EARLY
         ):

@@ -89,15 +89,15 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wake(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the delivery queue: look at this delivery, which had so many attempts then.
+    """Body of a delivery-queue message: which delivery to look at. The row says the rest.
 
-    It may be lost or repeated: the row is the truth, and another `attempt` there makes it void.
+    It may be lost or repeated. One that names an `attempt` is void once the row has another.
     """
 
     tenant_id: TenantId
     endpoint_id: EndpointId
     event_id: EventId
-    attempt: int
+    attempt: int | None = None
 
     @classmethod
     def of(cls, delivery: Delivery) -> Self:

@@ -75,10 +75,14 @@ def read_key(tenant_id: TenantId, key_id: KeyId) -> Op[ApiKey | None]:
 
 
 def change_key(tenant_id: TenantId, key: ApiKey) -> Op[bool]:
-    """Store a key's new expiry or revocation, in both its rows. False where it is gone."""
+    """Store a key's new expiry or revocation, in both its rows.
+
+    False where it is gone, or was revoked: that is for good.
+    """
+    live = Expression(f"{PRESENT.text} AND attribute_not_exists(#revoked_at)")
     return transact(
         [
-            put(to_item(key, keys.api_key(tenant_id, key.id)), PRESENT),
+            put(to_item(key, keys.api_key(tenant_id, key.id)), live),
             update(keys.digest(key.digest), setting({"key": msgspec.to_builtins(key)})),
         ]
     )
