@@ -70,7 +70,7 @@ async def open_session(cast: Cast, pairing: Pairing) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             answer = await cast.api.call("GET", f"{cast.session}/pairing", Prefer="wait=10")
-            offered = answer.json if answer.status == 200 else {}
+            offered: dict[str, Any] = answer.json if answer.status == 200 else {}
             if offered.get("code" if pairing == "code" else "qr"):
                 cast.facts["pairing"] = offered
                 return

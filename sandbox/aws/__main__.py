@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from sandbox.aws.emulator import REGION
-from sandbox.aws.errors import EmbeddedAwsError
+from sandbox.aws.errors import EmbeddedAwsError, ToolError
 from sandbox.aws.sam import sam_cli
 from sandbox.aws.venvs import EMULATOR, SAM, tool_python
 
@@ -15,16 +15,20 @@ async def lint(home: Path) -> None:
     """cfn-lint, and both of SAM's own looks, at once.
 
     Raises:
-        ToolError: with what was found.
+        ToolError: with everything that was found.
     """
     # Nothing is asked of AWS, but SAM wants to know which region it would be.
-    sam = await sam_cli(home, {"AWS_DEFAULT_REGION": REGION}, print)
+    sam = await sam_cli(home, {"AWS_DEFAULT_REGION": REGION}, print, print)
     template = ("--template-file", "template.yaml")
-    await asyncio.gather(
+    results = await asyncio.gather(
         sam.cfn_lint(),
         sam.run("validate", *template),
         sam.run("validate", "--lint", *template),
+        return_exceptions=True,
     )
+    found = [str(result) for result in results if isinstance(result, BaseException)]
+    if found:
+        raise ToolError("\n".join(found))
 
 
 async def install(home: Path) -> None:

@@ -1,5 +1,6 @@
-"""The whole template on the embedded AWS, by the commands a person would type: what is tested is
-what is deployed, Lambda and HTTP API included.
+"""The whole template on the embedded AWS, by the commands a person would type.
+
+What is tested is what is deployed, Lambda and HTTP API included.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.aws.emulator import EmbeddedAws
-from sandbox.aws.sam import host_parameters, sam_cli
+from sandbox.aws.sam import host_parameters, sam_cli, transcript
 from sandbox.aws.template import (
     CAPABILITIES,
     StackEnvironment,
@@ -20,9 +21,11 @@ from sandbox.aws.venvs import Log, quiet
 
 @dataclass(frozen=True)
 class Deployment:
-    """Attributes:
-    api_url: what `/v1/…` is appended to; requests reach the function through the HTTP API.
-    stack: the stack's outputs, and the environment for a gateway beside it.
+    """A stack with an API that answers.
+
+    Attributes:
+        api_url: what `/v1/…` is appended to; requests reach the function through the HTTP API.
+        stack: the stack's outputs, and the environment for a gateway beside it.
     """
 
     api_url: str
@@ -51,10 +54,12 @@ async def deploy(
         StackFailedError: the stack did not come up.
     """
     template = template_path()
-    sam = await sam_cli(home, aws.environment, log)
-    built = sam.home / "build" / stack
+    sam = await sam_cli(home, aws.environment, log, transcript(home))
+    built = sam.build_folder(stack)
+    log("sam build: packaging the control plane for Lambda")
     await sam.run("build", "--template-file", str(template), "--build-dir", str(built))
     given = {"DeletionProtection": "false", **host_parameters(), **(parameters or {})}
+    log("sam deploy: applying template.yaml")
     await sam.run(
         "deploy",
         *("--template-file", str(built / "template.yaml")),

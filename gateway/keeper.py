@@ -1,0 +1,598 @@
+"""One session held by this gateway: its host, started again while it should live.
+
+The keeper records what the host journals, hands it the orders, watches that it does not fall
+silent, and, when the host is gone, reads the journal itself: what a killed host left there is
+recorded all the same.
+"""
+
+import asyncio
+import logging
+import random
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar, assert_never
+
+import msgspec
+
+from gateway.backoff import pause
+from gateway.changes import Change, follow
+from gateway.frames import (
+    Begin,
+    Entry,
+    Farewell,
+    FromHost,
+    Offer,
+    Ping,
+    Pulse,
+    Ready,
+    Recorded,
+    RequestCode,
+    Send,
+    Settled,
+    Stop,
+)
+from gateway.host.journal import Journal
+from gateway.host.refusals import ENDED
+from gateway.host.sender import settle_interrupted
+from gateway.nursery import Child, Nursery, Unborn
+from shared import clock, ids
+from shared.commands import SendMessage
+from shared.env import Settings
+from shared.errors import Malformed, NotHeld
+from shared.events import MessageChange
+from shared.ids import EventId, MessageId, SessionId, TenantId
+from shared.logs import fields
+from shared.message import MessageStatus
+from shared.session import Pairing, Reason, Session, SessionState, Trigger
+
+log = logging.getLogger(__name__)
+
+Record = Callable[[Session, Sequence[Entry]], Awaitable[None]]
+"""Store entries of a session, in order; returns once they are stored."""
+Publish = Callable[[Session, Pairing], Awaitable[None]]
+"""Store what to show whoever links the number."""
+
+STORE: Final = "device.db"
+"""The credentials, in the session's folder."""
+
+ALIVE: Final = frozenset(
+    {
+        SessionState.STARTING,
+        SessionState.PAIRING,
+        SessionState.CONNECTED,
+        SessionState.RECONNECTING,
+    }
+)
+READY_LIMIT: Final = 30.0
+"""Seconds from the fork to a loaded library."""
+PING: Final = 1.0
+PULSE_LIMIT: Final = 30.0
+"""Seconds without a pulse after which a host is stuck: a slow disk may hold its loop for a while,
+but a host that stands still for longer keeps its session from being repaired."""
+SEND_LIMIT: Final = 90.0
+"""Seconds: the library gives up a send after 75, unless the connection was cut meanwhile; then it
+may wait for ever, and every later send behind it."""
+STOP_LIMIT: Final = 25.0
+"""Seconds a host gets to end in order: more than its own limits add up to."""
+EXIT_LIMIT: Final = 3.0
+"""Seconds between a host's last frame and its end."""
+STEADY: Final = 60.0
+"""Seconds of connection after which earlier failures are forgotten."""
+PAGE: Final = 500
+"""Entries read from a journal at a time."""
+RECORD_BATCH: Final = 100
+RECORD_PAUSE: Final = 0.2
+RECORD_LONGEST: Final = 15.0
+QUIET_DRAIN_LIMIT: Final = 10.0
+"""Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
+
+HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
+STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
+STARTED: Final = Change(trigger=Trigger.START)
+
+T = TypeVar("T")
+
+
+class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A session and its host, for health and metrics."""
+
+    session_id: SessionId
+    tenant_id: TenantId
+    state: SessionState
+    pid: int | None
+    pulse_age: float | None
+    """Seconds since the host last said that it lives."""
+    connected: bool
+    sending_for: float
+    journal_depth: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all keepers of a gateway share."""
+
+    settings: Settings
+    nursery: Nursery
+    record: Record
+    offer: Publish
+    now: Callable[[], int]
+    gate: asyncio.Semaphore
+    """Passed by those that start a host, so that hundreds start a few at a time."""
+
+    def folder(self, session: Session) -> Path:
+        """A session's own folder. Raises Malformed for ids that are none: they become a path."""
+        if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
+            raise Malformed("a session's folder is named by ids")
+        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
+
+    def open(self, session: Session) -> Journal:
+        """A session's journal, while no host has it.
+
+        Blocks. Raises Malformed, OSError or sqlite3.Error.
+        """
+        folder = self.folder(session)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return Journal(
+            folder,
+            session,
+            mint=lambda: EventId(clock.mint(ids.EVENT)),
+            mode=self.settings.journal_mode,
+            sync=self.settings.journal_sync,
+        )
+
+
+@dataclass(slots=True)
+class _Order:
+    command: SendMessage
+    repeated: bool
+    done: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class _Life:
+    """What is known of the host that runs now."""
+
+    child: Child
+    pulse: Pulse | None = None
+    pulse_at: float = field(default_factory=time.monotonic)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    farewell: Farewell | None = None
+    connected_at: float | None = None
+
+
+class Keeper:
+    """Holds one session until it ends or is stopped."""
+
+    def __init__(self, house: House, session: Session, phone_number: str | None) -> None:
+        self._house = house
+        self.session = session
+        """As the recorded entries tell it."""
+        self._ahead = session
+        """As the journal told it when it was last read."""
+        self._phone_number = phone_number
+        self._life: _Life | None = None
+        self._stop: Stop | None = None
+        self._nudge = asyncio.Event()
+        self._orders: dict[MessageId, _Order] = {}
+        self._waiting: deque[Entry] = deque()
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._queued = 0
+        self._recorded = 0
+        self._pairing: Pairing | None = None
+        self._offered = asyncio.Event()
+        self._restarts = 0
+        self._failures = 0
+        self.done = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop is not None
+
+    def status(self) -> HostStatus:
+        life = self._life
+        pulse = None if life is None else life.pulse
+        return HostStatus(
+            session_id=self.session.id,
+            tenant_id=self.session.tenant_id,
+            state=self.session.state,
+            pid=None if life is None else life.child.pid,
+            pulse_age=None if life is None else time.monotonic() - life.pulse_at,
+            connected=pulse is not None and pulse.connected,
+            sending_for=0.0 if pulse is None else pulse.sending_for,
+            journal_depth=len(self._waiting) if pulse is None else pulse.journal_depth,
+            restarts=self._restarts,
+        )
+
+    # What others ask.
+
+    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+        """Order a message; returns once its outcome is recorded. Raises NotHeld."""
+        if self.stopping or self.done.is_set():
+            raise NotHeld("the session is being stopped here")
+        order = self._orders.get(command.message_id)
+        if order is None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # Whoever asked may be gone when it fails; that is then nobody's news.
+            done.add_done_callback(lambda future: future.cancelled() or future.exception())
+            order = self._orders[command.message_id] = _Order(command, repeated, done)
+            if self._life is not None:
+                self._life.child.channel.post(Send(command=command, repeated=repeated))
+        await asyncio.shield(order.done)
+
+    def request_code(self, phone_number: str) -> None:
+        """A pairing code for this number, if the session is pairing or comes to it."""
+        self._phone_number = phone_number
+        if self._life is not None:
+            self._life.child.channel.post(RequestCode(phone_number=phone_number))
+
+    def stop(self, stop: Stop) -> None:
+        """End the host; `done` says when it is gone and its journal drained."""
+        if self._stop is None or (self._stop.quiet and not stop.quiet):
+            self._stop = stop
+        self._nudge.set()
+        if self._life is not None:
+            self._life.child.channel.post(self._stop)
+
+    # The life of the session.
+
+    async def run(self) -> None:
+        """Hold the session until it ends for good or is stopped."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._record_all()),
+                group.create_task(self._offer_all()),
+            ]
+            try:
+                await self._hold()
+                await self._finish()
+            finally:
+                self._release(NotHeld("the session is not held here any more"))
+                self.done.set()
+                for task in tasks:
+                    task.cancel()
+
+    async def _hold(self) -> None:
+        await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
+        while self._stop is None:
+            await self._live()
+            if self._stop is not None or self._ahead.state not in ALIVE:
+                return
+            self._failures += 1
+            self._restarts += 1
+            seconds = pause(self._failures, random.random())  # noqa: S311 (jitter, not a secret)
+            log.warning(
+                "host.restarting",
+                extra=fields(session_id=self.session.id, failures=self._failures, seconds=seconds),
+            )
+            await self._nudged(seconds)
+
+    async def _live(self) -> None:
+        """One host, from its fork to its end."""
+        try:
+            async with self._house.gate:
+                if self._stop is not None:
+                    return
+                life = _Life(await self._house.nursery.fork())
+                reader = asyncio.ensure_future(self._read(life))
+                try:
+                    self._begin(life)
+                    await _first(life.ready.wait(), reader, READY_LIMIT)
+                except BaseException:
+                    life.child.kill()
+                    reader.cancel()
+                    raise
+        except Unborn as error:
+            log.error("host.unborn", extra=fields(session_id=self.session.id, why=str(error)))  # noqa: TRY400 (the text says all)
+            return
+        try:
+            await self._watch(life, reader)
+        finally:
+            life.child.kill()
+            self._life = None
+            await life.child.channel.close()
+        status = await life.child.ended()
+        log.info(
+            "host.ended",
+            extra=fields(
+                session_id=self.session.id,
+                pid=life.child.pid,
+                status=status,
+                asked=life.farewell is not None and life.farewell.asked,
+            ),
+        )
+        await self._after(life, status)
+
+    def _begin(self, life: _Life) -> None:
+        settings = self._house.settings
+        folder = self._house.folder(self.session)
+        life.child.channel.post(
+            Begin(
+                session=self.session,
+                folder=str(folder),
+                store=str(folder / STORE),
+                phone_number=self._phone_number,
+                prelude=settings.host_prelude,
+                proxy=settings.whatsapp_proxy,
+                journal_sync=settings.journal_sync,
+                journal_mode=settings.journal_mode,
+                silence_limit=0.6 * settings.lease_seconds,
+            )
+        )
+        life.child.channel.post(Recorded(sequence=self._recorded))
+        for order in self._orders.values():
+            life.child.channel.post(Send(command=order.command, repeated=order.repeated))
+            order.repeated = True
+        self._life = life
+        if self._stop is not None:
+            life.child.channel.post(self._stop)
+
+    async def _watch(self, life: _Life, reader: "asyncio.Future[None]") -> None:
+        """Say that the gateway lives, and kill a host that stands still."""
+        stop_by: float | None = None
+        while True:
+            done, _ = await asyncio.wait([reader], timeout=PING)
+            if done:
+                reader.result()
+                break
+            life.child.channel.post(Ping())
+            now = time.monotonic()
+            if self._stop is not None and stop_by is None:
+                stop_by = now + STOP_LIMIT
+            why = self._stuck(life, now, stop_by)
+            if why is not None:
+                log.error(
+                    "host.killed",
+                    extra=fields(session_id=self.session.id, pid=life.child.pid, why=why),
+                )
+                life.child.kill()
+            steady = life.connected_at is not None and now - life.connected_at > STEADY
+            if steady:
+                self._failures = 0
+        try:
+            await asyncio.wait_for(life.child.ended(), EXIT_LIMIT)
+        except TimeoutError:
+            log.warning("host.lingered", extra=fields(session_id=self.session.id))
+
+    def _stuck(self, life: _Life, now: float, stop_by: float | None) -> str | None:
+        if now - life.pulse_at > PULSE_LIMIT:
+            return "no pulse"
+        if life.pulse is not None and life.pulse.sending_for > SEND_LIMIT:
+            return "a send hangs"
+        if stop_by is not None and now > stop_by:
+            return "it does not stop"
+        return None
+
+    async def _read(self, life: _Life) -> None:
+        while True:
+            try:
+                frames = await life.child.channel.receive()
+            except Malformed as error:
+                log.error(  # noqa: TRY400 (the text says all)
+                    "host.garbled", extra=fields(session_id=self.session.id, why=str(error))
+                )
+                life.child.kill()
+                return
+            if not frames:
+                return
+            for frame in frames:
+                self._hear(life, frame)
+
+    def _hear(self, life: _Life, frame: FromHost) -> None:
+        match frame:
+            case Ready():
+                life.ready.set()
+            case Entry():
+                self._enqueue([frame])
+            case Settled(message_id=message_id):
+                self._resolve(message_id)
+            case Offer(pairing=pairing):
+                self._pairing = pairing
+                self._offered.set()
+            case Pulse():
+                life.pulse, life.pulse_at = frame, time.monotonic()
+                if not frame.connected:
+                    life.connected_at = None
+                elif life.connected_at is None:
+                    life.connected_at = life.pulse_at
+            case Farewell():
+                life.farewell = frame
+            case _:
+                assert_never(frame)
+
+    async def _after(self, life: _Life, status: int | None) -> None:
+        """The host is gone: journal that, if it could not, and take over what it left."""
+        died = life.farewell is None and self._stop is None
+
+        def take_over(journal: Journal) -> None:
+            if died:
+                detail = None if status is None else f"the process ended with status {status}"
+                change = msgspec.structs.replace(HOST_DIED, detail=detail)
+                journal.change(change, self._house.now())
+
+        await self._on_journal(take_over)
+
+    async def _finish(self) -> None:
+        """Journal the end that was asked for, record all that is left, and erase what must go."""
+        stop = self._stop
+        quiet = stop is not None and stop.quiet
+        if not quiet:
+            await self._on_journal(lambda journal: self._conclude(journal, stop))
+        before = -1
+        while before < self._recorded:
+            before = self._recorded
+            await self._settled_down()
+            await self._on_journal(self._tidy)
+
+    def _conclude(self, journal: Journal, stop: Stop | None) -> None:
+        """The session is at an end: nothing may be left undecided."""
+        now = self._house.now()
+        journal.release_all(now)
+        if stop is not None:
+            journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
+        settle_interrupted(journal, self._house.folder(self.session) / STORE, now)
+        for order in list(self._orders.values()):
+            change = MessageChange(
+                message_id=order.command.message_id,
+                status=MessageStatus.FAILED,
+                to=order.command.to,
+                failure=ENDED,
+            )
+            journal.settle(change, now)
+
+    def _tidy(self, journal: Journal) -> None:
+        journal.forget(self._recorded)
+        if journal.session.state is SessionState.LOGGED_OUT:
+            erase_credentials(self._house.folder(self.session))
+
+    async def _on_journal(self, work: Callable[[Journal], object]) -> None:
+        """Do something with the journal while no host has it, then record what is in it.
+
+        Tried until it works or the session is stopped: a disk that fails now may be back later.
+        """
+
+        def blocking() -> tuple[Session, list[Entry]]:
+            with self._house.open(self.session) as journal:
+                work(journal)
+                return journal.session, journal.after(self._queued, PAGE)
+
+        failures = 0
+        while True:
+            try:
+                self._ahead, entries = await asyncio.to_thread(blocking)
+            except (OSError, sqlite3.Error, Malformed):
+                log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
+                failures += 1
+                if self._stop is not None and failures > 1:
+                    return
+                await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
+            else:
+                self._enqueue(entries)
+                return
+
+    async def _nudged(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._nudge.wait(), seconds)
+        except TimeoutError:
+            return
+
+    # Entries to the outbox.
+
+    def _enqueue(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.sequence > self._queued:
+                self._queued = entry.sequence
+                self._waiting.append(entry)
+        if self._waiting:
+            self._idle.clear()
+            self._news.set()
+        elif self._life is not None:
+            self._life.child.channel.post(Recorded(sequence=self._recorded))
+
+    async def _record_all(self) -> None:
+        failures = 0
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batch = [
+                    self._waiting[index] for index in range(min(RECORD_BATCH, len(self._waiting)))
+                ]
+                try:
+                    await self._house.record(self.session, batch)
+                except Exception as error:  # noqa: BLE001 (one session's trouble must not end the others; nothing is lost)
+                    failures += 1
+                    log.warning(
+                        "record.failed",
+                        extra=fields(
+                            session_id=self.session.id, failures=failures, why=repr(error)
+                        ),
+                    )
+                    await asyncio.sleep(
+                        pause(failures, random.random(), first=RECORD_PAUSE, longest=RECORD_LONGEST)  # noqa: S311 (jitter)
+                    )
+                else:
+                    failures = 0
+                    self._after_record(batch)
+            self._idle.set()
+
+    def _after_record(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            self._waiting.popleft()
+            self._recorded = entry.sequence
+            self.session = follow(self.session, entry.event)
+            if isinstance(entry.event.data, MessageChange):
+                self._resolve(entry.event.data.message_id)
+        if self._life is not None:
+            self._life.child.channel.post(Recorded(sequence=self._recorded))
+
+    async def _settled_down(self) -> None:
+        """Wait until everything is recorded; on a quiet stop only for so long."""
+        while not self._idle.is_set():
+            quiet = self._stop is not None and self._stop.quiet
+            try:
+                await asyncio.wait_for(self._idle.wait(), QUIET_DRAIN_LIMIT if quiet else PING)
+            except TimeoutError:
+                if quiet:
+                    log.warning(
+                        "journal.left",
+                        extra=fields(session_id=self.session.id, entries=len(self._waiting)),
+                    )
+                    return
+
+    def _resolve(self, message_id: MessageId) -> None:
+        order = self._orders.pop(message_id, None)
+        if order is not None and not order.done.done():
+            order.done.set_result(None)
+
+    def _release(self, error: Exception) -> None:
+        for order in self._orders.values():
+            if not order.done.done():
+                order.done.set_exception(error)
+        self._orders.clear()
+
+    async def _offer_all(self) -> None:
+        """The newest pairing to whoever shows it; an older one is of no use to anyone."""
+        failures = 0
+        while True:
+            await self._offered.wait()
+            self._offered.clear()
+            pairing = self._pairing
+            if pairing is None:
+                continue
+            try:
+                await self._house.offer(self.session, pairing)
+            except Exception as error:  # noqa: BLE001 (as above)
+                failures += 1
+                log.warning(
+                    "offer.failed", extra=fields(session_id=self.session.id, why=repr(error))
+                )
+                await asyncio.sleep(
+                    pause(failures, random.random(), first=RECORD_PAUSE, longest=RECORD_LONGEST)  # noqa: S311 (jitter)
+                )
+                self._offered.set()
+            else:
+                failures = 0
+
+
+def erase_credentials(folder: Path) -> None:
+    """Delete the device's keys; the journal stays, and with it the count of events."""
+    for path in folder.glob(f"{STORE}*"):
+        path.unlink(missing_ok=True)
+
+
+async def _first(one: Awaitable[object], other: "asyncio.Future[None]", seconds: float) -> None:
+    """Wait until either is done, or the time is over."""
+    waiter = asyncio.ensure_future(one)
+    try:
+        await asyncio.wait([waiter, other], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
