@@ -23,6 +23,9 @@ class Places(msgspec.Struct, frozen=True):
     table: str = "zapgate"
     command_queue_url: str = ""
     """URL of a shard's FIFO queue, with the literal `{shard}` where its number goes."""
+    command_dead_url: str = ""
+    """The command queues' dead-letter queue: refused commands are parked there. Where it is empty,
+    they stay in their queue until its redrive policy moves them."""
     delivery_queue_url: str = ""
     media_bucket: str = ""
     shards: int = 16

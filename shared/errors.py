@@ -3,7 +3,8 @@
 ZapgateError
 ├── Malformed            bytes are not what they claim to be: a row, a command, a cursor, a frame
 │   ├── Forged           the signature does not fit
-│   └── Expired          it was signed, but its time is over
+│   ├── Expired          it was signed, but its time is over
+│   └── Foreign          it names a session of another tenant or shard
 ├── Unavailable          AWS did not answer, or not in time: try again, nothing is known to be done
 ├── NotHeld              no host of this gateway holds the session: the order belongs elsewhere
 ├── Contended            a conditional write kept losing to others: try again
@@ -28,6 +29,10 @@ class Forged(Malformed):
 
 class Expired(Malformed):
     """It was signed, but its time is over."""
+
+
+class Foreign(Malformed):
+    """It names a session of another tenant or shard."""
 
 
 class Unavailable(ZapgateError):

@@ -5,6 +5,7 @@ keep their order and run beside other sessions'. The deduplication id is the com
 repeated request within SQS's five minutes is one command.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,6 +42,26 @@ def send_command(shard: int, session_id: SessionId, command_id: CommandId, text:
             "MessageBody": text,
             "MessageGroupId": session_id,
             "MessageDeduplicationId": command_id,
+        },
+        done,
+    )
+
+
+def park(text: str, reason: str, group: str) -> Op[None]:
+    """Keep a refused command on the dead-letter queue, as it came, with the reason beside it.
+
+    Its hash is the deduplication id, so a gateway that dies between this and the removal parks it
+    once.
+    """
+    return Op(
+        "sqs",
+        "send_message",
+        lambda at: {
+            "QueueUrl": at.command_dead_url,
+            "MessageBody": text,
+            "MessageGroupId": group or "refused",
+            "MessageDeduplicationId": hashlib.sha256(text.encode()).hexdigest(),
+            "MessageAttributes": {"reason": {"DataType": "String", "StringValue": reason}},
         },
         done,
     )

@@ -3,6 +3,7 @@
 import hashlib
 
 from sandbox.whatsapp.connection import Connection
+from sandbox.whatsapp.device_news import announce
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.jid import SERVER, Jid
 from sandbox.whatsapp.media import HOST
@@ -46,6 +47,7 @@ def remove(world: World, device: Device) -> None:
         device.outlet.end(REMOVED)
     for user in world.directory:
         user.watchers.discard(device)
+    announce(world, device.user)
 
 
 def get_privacy(_world: World, device: Device, _query: Node) -> tuple[Node, ...]:

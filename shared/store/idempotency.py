@@ -25,6 +25,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: str
     """SHA-256 of method, path and body: another request under the same key is refused."""
+    owner: str
+    """The request that took the key: only it may finish or release it."""
     lease_until: int
     expires_at: int
     status: int | None = None
@@ -40,6 +42,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Method and route, so that one key may serve different requests."""
     key: str
     fingerprint: str
+    owner: str
+    """The request's id."""
     now: int
 
     @property
@@ -51,13 +55,16 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         """The write that takes the key, alone or beside the work itself."""
         record = Record(
             fingerprint=self.fingerprint,
+            owner=self.owner,
             lease_until=self.now + LEASE,
             expires_at=self.now + KEEP,
         )
         free = Expression(
             "attribute_not_exists(#PK) OR #expires_at <= :now OR "
-            "(attribute_not_exists(#status) AND #lease_until <= :now AND #fingerprint = :same)",
-            {"now": self.now, "same": self.fingerprint},
+            "(attribute_not_exists(#status) AND #lease_until <= :now AND #fingerprint = :same) OR "
+            # A request sent again because its answer was lost meets its own record.
+            "(attribute_not_exists(#status) AND #owner = :owner)",
+            {"now": self.now, "same": self.fingerprint, "owner": self.owner},
         )
         item = to_item(record, self.row, ttl=(self.now + KEEP) // clock.SECOND)
         return put(item, free, old=True)
@@ -76,13 +83,17 @@ def begin(claim: Claim) -> Op[Record | None]:
 
 
 def finish(claim: Claim, status: int, body: bytes, location: str | None) -> Op[bool]:
-    """Keep the answer for whoever repeats the request."""
+    """Keep the answer for whoever repeats the request. False where the key has passed on."""
     values: dict[str, object] = {"status": status, "body": body}
     if location is not None:
         values["location"] = location
-    return update(claim.row, setting(values)).alone()
+    return update(claim.row, setting(values), _still(claim)).alone()
 
 
 def release(claim: Claim) -> Op[bool]:
-    """Forget the key: nothing was done, a repeat may run."""
-    return delete(claim.row).alone()
+    """Forget the key: nothing was done, a repeat may run. False where it has passed on."""
+    return delete(claim.row, _still(claim)).alone()
+
+
+def _still(claim: Claim) -> Expression:
+    return Expression("#owner = :owner", {"owner": claim.owner})

@@ -75,10 +75,14 @@ def read_key(tenant_id: TenantId, key_id: KeyId) -> Op[ApiKey | None]:
 
 
 def change_key(tenant_id: TenantId, key: ApiKey) -> Op[bool]:
-    """Store a key's new expiry or revocation, in both its rows. False where it is gone."""
+    """Store a key's new expiry or revocation, in both its rows.
+
+    False where it is gone, or was revoked: that is for good.
+    """
+    live = Expression(f"{PRESENT.text} AND attribute_not_exists(#revoked_at)")
     return transact(
         [
-            put(to_item(key, keys.api_key(tenant_id, key.id)), PRESENT),
+            put(to_item(key, keys.api_key(tenant_id, key.id)), live),
             update(keys.digest(key.digest), setting({"key": msgspec.to_builtins(key)})),
         ]
     )
@@ -97,3 +101,8 @@ def forget_key(key: ApiKey) -> Op[bool]:
 def by_digest(digest: str) -> Op[Digest | None]:
     """Whose key this is: the one read of authentication."""
     return get(keys.digest(digest), Digest)
+
+
+def remove(tenant_id: TenantId) -> Op[bool]:
+    """Erase the tenant's own row: the last of its rows."""
+    return delete(keys.tenant(tenant_id)).alone()

@@ -1,0 +1,108 @@
+"""Which URLs may be a webhook endpoint, judged by their text alone.
+
+What a host name resolves to is asked elsewhere: when an endpoint is made, and again whenever the
+gateway dials, because the answer may have changed.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from shared.addresses import Targets, address_allowed
+from shared.webhook import LONGEST_URL
+
+PORTS: Final = frozenset({443, 8443})
+"""Where HTTPS is served in public; other ports would make us a port scanner."""
+
+LONGEST_HOST: Final = 253
+"""Characters of a host name (RFC 1035)."""
+
+PRIVATE_NAMES: Final = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "onion")
+"""Names, and what is under them, that mean something only in one network (RFC 6761, 6762, 8375)."""
+
+_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+"""Everything a URI may be written with (RFC 3986)."""
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_LOOPBACK: Final = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that may be posted to, as far as its text goes."""
+
+    url: str
+    host: str
+    """Lower case, without a closing dot or brackets."""
+    port: int
+    address: IPv4Address | IPv6Address | None
+    """The address, where the host is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a URL may not be an endpoint: a code, and a sentence for whoever typed it."""
+
+    code: str
+    detail: str
+
+
+def judge(url: str, targets: Targets) -> Target | Refused:
+    """The target in `url`, or why it may not be one."""
+    if len(url) > LONGEST_URL:
+        return Refused("url_too_long", f"A URL has at most {LONGEST_URL} characters.")
+    if not _CHARACTERS.fullmatch(url):
+        return Refused(
+            "url_malformed",
+            "A URL is written in ASCII without spaces; write other host names as xn--… .",
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return Refused("url_malformed", "This is not a URL.")
+    if "@" in parts.netloc:
+        return Refused("url_credentials", "A URL must not carry a user name or password.")
+    if "#" in url:
+        return Refused("url_fragment", "A URL to post to has no fragment.")
+    address = _address(host)
+    if address is None and not _is_name(host):
+        return Refused("url_host", "The host is neither a host name nor an IP address.")
+    here = host == _LOOPBACK or (address is not None and address.is_loopback)
+    free = here and targets == "loopback"
+    if parts.scheme != "https" and not (free and parts.scheme == "http"):
+        return Refused("url_not_https", "A webhook endpoint is reached over https.")
+    if address is not None and not address_allowed(address, targets):
+        return Refused("url_not_public", "The address is not a public one.")
+    if address is None and not free and _is_private(host):
+        return Refused("url_not_public", "The host name is not a public one.")
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    elif port not in PORTS and not free:
+        return Refused("url_port", "The port is 443 or 8443.")
+    return Target(url, host, port, address)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_name(host: str) -> bool:
+    labels = host.split(".")
+    # A last label that is a number is an IPv4 address in one of its old spellings (127.1, 0x7f.1).
+    return (
+        len(host) <= LONGEST_HOST
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not _NUMBER.fullmatch(labels[-1])
+    )
+
+
+def _is_private(host: str) -> bool:
+    return "." not in host or any(
+        host == name or host.endswith(f".{name}") for name in PRIVATE_NAMES
+    )
