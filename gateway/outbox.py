@@ -78,6 +78,11 @@ class Outbox:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their transaction."""
+        return len(self._gather)
+
     async def record(self, session: Session, entries: Sequence[Entry]) -> None:
         """Return once the entries are stored; entries stored before change nothing.
 
