@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 LONGEST_WAIT: Final = 25
 """Seconds `Prefer: wait` may ask for: an HTTP API gives up after 30."""
+EMPTY: Final = b"{}"
 
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
@@ -50,19 +51,23 @@ class Call(Request[None, Caller, State]):
             return work()
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
+    async def body(self) -> bytes:
+        """The body; none at all is an object without fields."""
+        return await super().body() or EMPTY
+
     async def json(self) -> Any:
-        """The body, decoded once and strictly. An empty body is an object without fields.
+        """The body, decoded once and strictly.
 
         Litestar would decode it to builtins, convert it leniently ("60" is a number) and lose the
         place where it does not fit.
         """
         body = await self.body()
-        if body:
+        if body != EMPTY:
             kind, _ = self.content_type
             if kind not in {"application/json", ""} and not kind.endswith("+json"):
                 raise Problem("unsupported_media_type", "The body must be application/json.")
         try:
-            return _decoder(self.route_handler).decode(body or b"{}")
+            return _decoder(self.route_handler).decode(body)
         except msgspec.DecodeError as error:
             raise misfit(error) from None
         except (UnicodeDecodeError, RecursionError):
