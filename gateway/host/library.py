@@ -93,8 +93,9 @@ class Library:
         self._c.Disconnect.argtypes = [c_char_p]
         self._c.Disconnect.restype = None
         for name, arguments in _CALLS.items():
-            self._c[name].argtypes = arguments
-            self._c[name].restype = ctypes.POINTER(_Bytes)
+            function = getattr(self._c, name)
+            function.argtypes = arguments
+            function.restype = ctypes.POINTER(_Bytes)
 
     def connect(self, *arguments: Any) -> str:
         """Dial and stay: see `_CONNECT`. Returns the error that ended it, or nothing."""
@@ -103,7 +104,7 @@ class Library:
     def call(self, name: str, client: bytes, *messages: bytes) -> bytes:
         """One of `_CALLS`, with its protobuf messages; returns the answer's bytes."""
         sized = [part for message in messages for part in (message, len(message))]
-        result = self._c[name](client, *sized)
+        result = getattr(self._c, name)(client, *sized)
         if not result:
             return b""
         try:
