@@ -66,7 +66,7 @@ class Cache(Generic[K, V]):
                     raise
 
     async def _ask(self, key: K) -> V:
-        entry = _Entry[V](
+        entry: _Entry[V] = _Entry(
             asyncio.get_running_loop().create_future(), self._monotonic() + self._seconds
         )
         self._entries[key] = entry
