@@ -66,7 +66,6 @@ async def test_linking_by_code_survives_a_wrong_code(
     with pytest.raises(ControlError) as refused:
         await control.type_code(OWNER, wrong)
     assert refused.value.problem.status == 422
-    code = await client.do("pair_phone", number=OWNER)
     await control.type_code(OWNER, code)
     paired = await client.until("PairStatus")
     assert paired["ID"]["User"] == OWNER.removeprefix("+")
