@@ -124,8 +124,11 @@ class ShardInbox:
             async with asyncio.timeout(NUDGE_SECONDS):
                 await self._aws.run(nudge)
                 await asyncio.wait([poller])
-        except (TimeoutError, Unavailable, Contended):
-            log.warning("inbox.poll_cut_off", extra=fields(shard=self._shard))
+        except Exception as error:  # noqa: BLE001 - without the nudge, the poll is cut off
+            log.warning(
+                "inbox.poll_cut_off",
+                extra=fields(shard=self._shard, cause=type(error).__name__),
+            )
             poller.cancel()
 
     @property
