@@ -88,6 +88,11 @@ def unknown(query: Node) -> Node:
     return _error(query, 501, "feature-not-implemented")
 
 
+def failed(query: Node) -> Node:
+    """The answer when we are at fault."""
+    return _error(query, 500, "internal-server-error")
+
+
 def answer_unpaired(query: Node) -> Node:
     """Answer a client that is not a device yet: it may only keep its connection alive."""
     if query.text("xmlns") in ("w:p", "urn:xmpp:ping"):

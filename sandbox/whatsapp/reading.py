@@ -5,7 +5,7 @@ import logging
 from sandbox.whatsapp import linking, plaintexts, prekeys, router, writing
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.jid import Jid
-from sandbox.whatsapp.person import PREKEYS, Person, Received, Typing
+from sandbox.whatsapp.person import KEPT_MESSAGES, PREKEYS, Person, Received, Typing
 from sandbox.whatsapp.plaintexts import PlaintextError
 from sandbox.whatsapp.refusals import RefusedError
 from sandbox.whatsapp.signal import unpad
@@ -31,6 +31,9 @@ def read(person: Person, stanza: Node) -> None:
             _typing(person, stanza)
         case "notification" if stanza.text("type") == "encrypt":
             person.device.one_time.extend(person.signal.add_prekeys(PREKEYS, person.world.rand))
+        case "notification" if stanza.text("type") == "w:gp2" and stanza.child("remove"):
+            # Who was removed knows our key of this group; the next message needs another one.
+            person.signal.forget_sender_key(str(stanza.jid("from")))
         case "notification" if stanza.text("type") == "companion":
             companion = person.world.directory.device(stanza.jid("from"))
             if companion is not None:
@@ -195,4 +198,5 @@ def _typing(person: Person, stanza: Node) -> None:
     if user is not None and stanza.children:
         state = stanza.children[0].tag
         person.typing.append(Typing(f"+{user.number}", state, person.world.clock()))
+        del person.typing[:-KEPT_MESSAGES]
         person.tell()

@@ -1,25 +1,31 @@
 """A client's side of the connection in plain Python, for what no real client can be made to do."""
 
+import asyncio
 import os
+from base64 import b64encode
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 
 from sandbox.network import Network
-from sandbox.whatsapp import wire
+from sandbox.whatsapp import adv, wire
+from sandbox.whatsapp.control_client import ControlClient
 from sandbox.whatsapp.curve import KEY_TYPE, KeyPair, agree, generate, sign, verify
 from sandbox.whatsapp.frames import PROLOGUE, frame
+from sandbox.whatsapp.jid import SERVER, Jid
 from sandbox.whatsapp.noise import Cipher, Symmetric
-from sandbox.whatsapp.wabinary import Node, decode, encode
+from sandbox.whatsapp.wabinary import Node, decode, encode, leaf, node
+from shared.clock import millis
 
 
 class Initiator:
     """The handshake as whatsmeow does it (handshake.go), certificates included."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, static: KeyPair | None = None) -> None:
         self.root = root
-        self.static = generate(os.urandom)
+        self.static = static or generate(os.urandom)
         self._ephemeral = generate(os.urandom)
         self._state = Symmetric(PROLOGUE)
 
@@ -80,19 +86,19 @@ def login(number: str, device: int) -> bytes:
 class RawClient:
     """A WebSocket to the server itself, opened and closed as a context."""
 
-    def __init__(self, network: Network, payload: bytes, now: int) -> None:
+    def __init__(self, network: Network, payload: bytes, noise: KeyPair | None = None) -> None:
         self._network = network
         self._payload = payload
-        self._now = now
+        self._initiator = Initiator(bytes.fromhex(network.root_hex), noise)
+        self.noise = self._initiator.static
         self._session = aiohttp.ClientSession()
 
     async def __aenter__(self) -> Self:
         self.socket = await self._session.ws_connect(self._network.server_url, ssl=False)
-        initiator = Initiator(bytes.fromhex(self._network.root_hex))
-        self.noise = initiator.static
+        initiator, now = self._initiator, millis() // 1000
         await self.socket.send_bytes(PROLOGUE + frame(initiator.hello()))
         answer = (await self.socket.receive_bytes(timeout=5))[3:]
-        last, self._sending, self._receiving = initiator.finish(answer, self._payload, self._now)
+        last, self._sending, self._receiving = initiator.finish(answer, self._payload, now)
         await self.socket.send_bytes(frame(last))
         return self
 
@@ -117,7 +123,43 @@ class RawClient:
         assert int.from_bytes(data[:3], "big") == len(data) - 3
         return decode(self._receiving.decrypt(data[3:]))
 
+    async def until(self, fits: Callable[[Node], bool]) -> Node:
+        """The next stanza that fits; others are passed over."""
+        while not fits(stanza := await self.receive()):
+            pass
+        return stanza
+
+    async def ask(self, xmlns: str, kind: str, *children: Node, to: Jid = SERVER) -> Node:
+        """Send a query and return its answer, which comes under the query's id."""
+        query = {"id": os.urandom(8).hex(), "xmlns": xmlns, "type": kind, "to": to}
+        await self.send(node("iq", query, *children))
+        return await self.until(lambda each: each.tag == "iq" and each.text("id") == query["id"])
+
     async def closed(self) -> bool:
         """Wait for the server to close."""
         message = await self.socket.receive(timeout=5)
         return message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+
+
+async def pair(network: Network, control: ControlClient, number: str) -> RawClient:
+    """Link a client by QR as a companion does it; return it, ready to log in."""
+    identity, secret = generate(os.urandom), os.urandom(32)
+    async with RawClient(network, registration(identity)) as client:
+        offer = await client.receive()
+        reference = offer.children[0].children[0].data.decode()
+        keys = (client.noise.public, identity.public, secret)
+        qr = ",".join([reference, *(b64encode(key).decode() for key in keys)])
+        async with asyncio.TaskGroup() as tasks:
+            scanning = tasks.create_task(control.scan(number, qr))
+            success = await client.receive()
+            envelope = success.children[0].child("device-identity")
+            assert envelope is not None
+            signed = adv.open_envelope(envelope.data, secret)
+            proof = b"\6\1" + signed.details + identity.public + signed.account_key
+            signature = sign(identity.private, proof, os.urandom)
+            answer = wire.encode((1, signed.details), (3, signed.account_signature), (4, signature))
+            content = node("pair-device-sign", {}, leaf("device-identity", answer))
+            await client.send(node("iq", {"id": success.text("id"), "type": "result"}, content))
+        restart = await client.receive()
+        assert (restart.tag, restart.text("code")) == ("stream:error", "515")
+    return RawClient(network, login(number[1:], scanning.result().device), client.noise)

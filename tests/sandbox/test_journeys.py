@@ -33,6 +33,10 @@ async def _announces(client: NeonizeClient) -> bool:
     return await client.do("presence", available=True) is None
 
 
+def is_about(event: Event, group: str) -> bool:
+    return f"{event['GroupInfo']['JID']['User']}@g.us" == group
+
+
 def is_receipt(kind: str, message_id: str) -> Callable[[Event], bool]:
     return lambda event: event["Type"] == kind and message_id in event["MessageIDs"]
 
@@ -62,7 +66,6 @@ async def test_linking_by_code_survives_a_wrong_code(
     with pytest.raises(ControlError) as refused:
         await control.type_code(OWNER, wrong)
     assert refused.value.problem.status == 422
-    code = await client.do("pair_phone", number=OWNER)
     await control.type_code(OWNER, code)
     paired = await client.until("PairStatus")
     assert paired["ID"]["User"] == OWNER.removeprefix("+")
@@ -221,6 +224,12 @@ async def test_groups_carry_messages_both_ways(
     await control.send(CONTACT, jid, "from one")
     await receive(client, "from one")
     await control.wait_for_text(OTHER, "from one")
+
+    other = await control.create_group("Theirs", CONTACT, [OWNER])
+    joined = await client.until("JoinedGroup", lambda each: is_about(each, other.jid))
+    assert joined["GroupInfo"]["GroupName"]["Name"] == "Theirs"
+    await control.send(CONTACT, other.jid, "welcome")
+    await receive(client, "welcome")
 
 
 async def test_media_travels_sealed(client: NeonizeClient, control: ControlClient) -> None:

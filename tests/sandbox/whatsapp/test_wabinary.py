@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.whatsapp.jid import Jid, group, lid, phone
+from sandbox.whatsapp.tokens import TABLES, TOKENS
 from sandbox.whatsapp.wabinary import (
     MAX_DEPTH,
-    TABLES,
-    TOKENS,
     Attribute,
     MalformedNodeError,
     Node,
