@@ -58,6 +58,13 @@ async def test_clients_trust_it_over_restarts(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
+async def test_an_error_inside_stays_what_it_is(tmp_path: Path) -> None:
+    """Who runs the network sees its own errors, not groups of them."""
+    with pytest.raises(KeyError):
+        async with run_network(tmp_path):
+            raise KeyError
+
+
 @pytest.mark.parametrize("root", ["", "zz", "00" * 31])
 def test_a_client_without_a_root_must_not_connect(
     root: str, monkeypatch: pytest.MonkeyPatch
