@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from boto3.session import Session
 
 from sandbox.aws.errors import EmbeddedAwsError
 from sandbox.aws.venvs import EMULATOR, Log, quiet, tool_python
+from sandbox.processes import LEASH, free_port
 
 REGION = "eu-west-1"
 
@@ -123,7 +123,7 @@ async def _start(
     python: Path, scratch: Path, log_file: Path
 ) -> tuple[subprocess.Popen[bytes], int]:
     for _ in range(_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         process = _spawn(python, scratch, log_file, port)
         try:
             if await _answers(process, port):
@@ -149,7 +149,7 @@ def _spawn(python: Path, scratch: Path, log_file: Path, port: int) -> subprocess
     }
     with log_file.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own file, in an environment we made
-            [python, Path(__file__).with_name("child.py"), str(os.getpid())],
+            [python, LEASH, str(os.getpid()), "SIGKILL", "ministack"],
             cwd=scratch,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -183,10 +183,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
