@@ -103,9 +103,7 @@ class Tenant(Api):
             self.observe(session_id, state)
         return session_id
 
-    def observe(
-        self, session_id: str, state: SessionState, reason: Reason | None = None
-    ) -> None:
+    def observe(self, session_id: str, state: SessionState, reason: Reason | None = None) -> None:
         seen = Observation(state=state, at=clock.millis() + 1, epoch=self.epoch, reason=reason)
         write = sessions.observe(self.id, SessionId(session_id), seen)
         assert self.stage.aws.run(write.alone())
@@ -126,7 +124,9 @@ class Tenant(Api):
         """An event's row, as the gateway's outbox writes it."""
         moment = at or clock.millis()
         event_id = EventId(ids.mint(ids.EVENT, moment, b"\x01" * 10))
-        body = f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
+        body = (
+            f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
+        )
         row = StoredEvent(
             id=event_id,
             tenant_id=self.id,
@@ -196,8 +196,11 @@ def make_stage(fresh_stack: FreshStack) -> Iterator[MakeStage]:
             decoded = env.settings(environment | given)
             aws = Aws(decoded)
             app = create_app(
-                decoded, aws=aws, resolve=lambda host: (ip_address("10.0.0.1"),)
-                if host == "inside.example.com" else ()
+                decoded,
+                aws=aws,
+                resolve=lambda host: (
+                    (ip_address("10.0.0.1"),) if host == "inside.example.com" else ()
+                ),
             )
             with serve(app) as url, httpx.Client(base_url=url, timeout=30) as client:
                 yield Stage(app, url, aws, decoded, Keyring.parse(decoded.secret), client)

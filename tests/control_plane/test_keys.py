@@ -67,7 +67,8 @@ def test_garbage_is_refused_without_a_look_up(stage: Stage, header: str) -> None
     before = Counter(stage.aws.counts)
 
     answer = stage.client.get(
-        "/v1/sessions", headers={"Authorization": header.encode("latin-1")}  # type: ignore[dict-item]
+        "/v1/sessions",
+        headers={"Authorization": header.encode("latin-1")},  # type: ignore[dict-item]
     )
 
     assert answer.status_code == 401
@@ -130,9 +131,7 @@ def test_a_key_is_rolled_with_an_overlap(tenant: Tenant) -> None:
         ({"scopes": None}, 400, "/name"),
     ],
 )
-def test_bad_keys_are_not_made(
-    tenant: Tenant, body: object, status: int, pointer: str
-) -> None:
+def test_bad_keys_are_not_made(tenant: Tenant, body: object, status: int, pointer: str) -> None:
     """The shape is 400, a value out of range 422."""
     answer = tenant.post("/v1/keys", body)
 

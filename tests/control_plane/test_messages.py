@@ -225,8 +225,12 @@ def test_an_accepted_message_costs_three_requests(tenant: Tenant) -> None:
     assert counting <= 10
 
 
-@given(body=st.dictionaries(st.sampled_from(["to", "text", "expires_in", "on_uncertain"]),
-       st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(NUMBER)))
+@given(
+    body=st.dictionaries(
+        st.sampled_from(["to", "text", "expires_in", "on_uncertain"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(NUMBER),
+    )
+)
 @settings(
     max_examples=60,
     deadline=None,

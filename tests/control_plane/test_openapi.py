@@ -23,9 +23,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
     """With a summary, a description of its answer, and the problem it may be instead."""
     assert document["openapi"].startswith("3.1")
     described = {
-        (method.upper(), path)
-        for path, methods in document["paths"].items()
-        for method in methods
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     served = {
         (method, re.sub(r":str", "", path))
@@ -36,9 +34,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
     for methods in document["paths"].values():
         for operation in methods.values():
             assert operation["summary"]
-            assert operation["responses"]["default"] == {
-                "$ref": "#/components/responses/Problem"
-            }
+            assert operation["responses"]["default"] == {"$ref": "#/components/responses/Problem"}
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -63,9 +63,7 @@ def test_an_old_offer_is_not_shown(tenant: Tenant) -> None:
     "state",
     [SessionState.CONNECTED, SessionState.STOPPED, SessionState.BANNED, SessionState.LOGGED_OUT],
 )
-def test_where_there_is_no_attempt_the_reason_is_said(
-    tenant: Tenant, state: SessionState
-) -> None:
+def test_where_there_is_no_attempt_the_reason_is_said(tenant: Tenant, state: SessionState) -> None:
     """409 with the state, for the attempt and for its QR."""
     session_id = tenant.session(state)
 

@@ -71,8 +71,13 @@ def stranger(stage: Stage) -> Tenant:
 
 
 def made_up(name: str) -> str:
-    prefix = {"endpoint_id": ids.ENDPOINT, "event_id": ids.EVENT, "key_id": ids.KEY,
-              "message_id": ids.MESSAGE, "session_id": ids.SESSION}[name]
+    prefix = {
+        "endpoint_id": ids.ENDPOINT,
+        "event_id": ids.EVENT,
+        "key_id": ids.KEY,
+        "message_id": ids.MESSAGE,
+        "session_id": ids.SESSION,
+    }[name]
     return clock.mint(prefix)
 
 
@@ -105,9 +110,7 @@ def test_another_tenants_id_is_as_unknown_as_a_made_up_one(
         assert dict(other.headers).keys() == dict(theirs.headers).keys()
 
 
-def test_nothing_of_it_was_touched(
-    rich: dict[str, str], stage: Stage, stranger: Tenant
-) -> None:
+def test_nothing_of_it_was_touched(rich: dict[str, str], stage: Stage, stranger: Tenant) -> None:
     """Whatever a stranger tried, in any order with the tests above, is without effect."""
     assert stranger.get("/v1/sessions").json()["data"] == []
     assert stranger.get("/v1/events").json()["data"] == []
@@ -124,9 +127,7 @@ def test_every_route_of_tenants_wants_a_key_and_a_scope(
     assert nobody.status_code == 401
 
     (needs,) = {
-        handler.opt["needs"]
-        for other, route, handler in ROUTES
-        if (other, route) == (method, path)
+        handler.opt["needs"] for other, route, handler in ROUTES if (other, route) == (method, path)
     }
     lacking = [scope.value for scope in Scope if scope is not needs]
     if needs is not Scope.KEYS_WRITE:

@@ -53,9 +53,7 @@ def test_an_endpoint_is_made_with_a_secret_shown_once(stage: Stage, tenant: Tena
         ("https://hooks.example.com/" + "a" * 2_048, "out_of_range"),
     ],
 )
-def test_a_url_that_is_not_public_https_is_refused(
-    tenant: Tenant, url: str, code: str
-) -> None:
+def test_a_url_that_is_not_public_https_is_refused(tenant: Tenant, url: str, code: str) -> None:
     """422 with its reason, at creation and at change; a name that resolves privately too."""
     endpoint = made(tenant)
 
@@ -178,11 +176,14 @@ def test_a_test_is_an_event_a_delivery_and_a_wake(stage: Stage, tenant: Tenant) 
         msgspec.json.decode(each.body, type=Wake)
         for each in stage.aws.run(queue.receive(stage.settings.delivery_queue_url, 2))
     ]
-    assert Wake(
-        tenant_id=tenant.id,
-        endpoint_id=EndpointId(endpoint["id"]),
-        event_id=EventId(body["event_id"]),
-    ) in wakes
+    assert (
+        Wake(
+            tenant_id=tenant.id,
+            endpoint_id=EndpointId(endpoint["id"]),
+            event_id=EventId(body["event_id"]),
+        )
+        in wakes
+    )
 
 
 def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> None:
@@ -191,9 +192,7 @@ def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> Non
 
     def deliver() -> None:
         page = stage.aws.run(
-            webhooks.every_delivery(
-                tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10)
-            )
+            webhooks.every_delivery(tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10))
         )
         (row,) = page.rows
         after = msgspec.structs.replace(
