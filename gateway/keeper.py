@@ -132,6 +132,7 @@ class Keeper:
         self._orders: dict[MessageId, _Order] = {}
         self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
         self._restarts = 0
+        self._ended = False
         self._failures = 0
         self.done = asyncio.Event()
 
@@ -141,8 +142,9 @@ class Keeper:
         return self._recorder.session
 
     @property
-    def stopping(self) -> bool:
-        return self._stop is not None
+    def ending(self) -> bool:
+        """Whether it holds its session no longer, and only clears up."""
+        return self._stop is not None or self._ended
 
     def status(self) -> HostStatus:
         life = self._life
@@ -163,8 +165,8 @@ class Keeper:
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
         """Order a message; returns once its outcome is recorded. Raises NotHeld."""
-        if self.stopping or self.done.is_set():
-            raise NotHeld("the session is being stopped here")
+        if self.ending:
+            raise NotHeld("the session is at its end here")
         order = self._orders.get(command.message_id)
         if order is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -200,8 +202,10 @@ class Keeper:
             ]
             try:
                 await self._hold()
+                self._ended = True
                 await self._finish()
             finally:
+                self._ended = True
                 self._release(NotHeld("the session is not held here any more"))
                 self.done.set()
                 for task in tasks:
@@ -445,9 +449,9 @@ class Keeper:
             self._life.child.channel.post(Recorded(sequence=self._recorder.last))
 
     async def _settled_down(self) -> None:
-        """Wait until everything is recorded; on a quiet stop only for so long."""
+        """Wait until everything is recorded; for another gateway's sake only for so long."""
         while not self._recorder.idle.is_set():
-            quiet = self._stop is not None and self._stop.quiet
+            quiet = self._house.closing.is_set() or (self._stop is not None and self._stop.quiet)
             try:
                 limit = QUIET_DRAIN_LIMIT if quiet else PING
                 await asyncio.wait_for(self._recorder.idle.wait(), limit)

@@ -278,9 +278,11 @@ class Host:
         if change is not None:
             match change.trigger:
                 case Trigger.CONNECT:
+                    self._attempt.end()
                     self._connected.set()
                     self._lookup.set()
                 case Trigger.PAIRED:
+                    self._attempt.end()
                     self._confirmed = True
                     self._login_due = time.monotonic() + LOGIN_AFTER_PAIRING
                 case _:

@@ -66,7 +66,7 @@ def gone(pid: int) -> bool:
 async def test_a_number_is_linked_by_code_and_speaks(
     here: Gateway, control: ControlClient, tmp_path: Path
 ) -> None:
-    """Code, first login, message out with its receipts, reply in: each is an entry, without a gap."""
+    """Code, login, message out with its receipts, reply in: each is an entry, without a gap."""
     session = new_session()
     await control.create_person(ANNA, "Anna")
     await control.create_person(BEN, "Ben", reads=True)
@@ -152,7 +152,7 @@ async def test_a_killed_host_is_started_again_and_loses_nothing(
 async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     here: Gateway, control: ControlClient
 ) -> None:
-    """The host dies between the frame and the answer: nobody guesses, and the receipt settles it."""
+    """The host dies between frame and answer: nobody guesses, and the receipt settles it."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")

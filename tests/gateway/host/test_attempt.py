@@ -1,5 +1,6 @@
 """One attempt to link a number."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ class Phone:
 
 
 @pytest.fixture
-def journal(tmp_path: Path):  # noqa: ANN201 (a generator of a journal)
+def journal(tmp_path: Path) -> Generator[Journal]:
     made = open_journal(tmp_path)
     made.change(Change(trigger=Trigger.START), NOW)
     yield made
@@ -70,13 +71,16 @@ async def test_the_first_qr_is_shown_at_once_and_the_code_when_it_comes(journal:
 
 
 async def test_without_a_number_no_code_is_asked_for(journal: Journal) -> None:
-    """It can be asked for later, and again with another number."""
+    """It can be asked for later, and with another number, until the number is linked."""
     phone = Phone(journal, None, "AAAA-AAAA", NoCode("phone number too short"))
     await phone.attempt.on_qr("qr 1")
     assert phone.asked == []
     await phone.attempt.request(ANNA)
     assert phone.shown[-1].code == "AAAA-AAAA"
     await phone.attempt.request("+12345678")
+    phone.attempt.end()
+    await phone.attempt.request(ANNA)
+    assert phone.asked == [ANNA, "+12345678"]
     assert phone.shown[-1].code is None
     assert phone.shown[-1].code_error == "The phone number is too short."
     assert phone.shown[-1].phone_number == "+12345678"

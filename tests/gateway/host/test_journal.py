@@ -53,6 +53,10 @@ def journal(tmp_path: Path) -> Journal:
     return open_journal(tmp_path)
 
 
+def database(journal: Journal) -> sqlite3.Connection:
+    return journal._db  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+
+
 def message_id(number: int) -> MessageId:
     return MessageId(ids.mint(ids.MESSAGE, number, bytes(10)))
 
@@ -109,8 +113,8 @@ def test_a_killed_writer_leaves_whole_entries(journal: Journal, tmp_path: Path) 
     """Whatever was not committed when the process died is as if it had never been."""
     journal.change(Change(trigger=Trigger.START), NOW)
     # What a kill leaves behind: a transaction that was begun and not ended.
-    journal._db.execute("BEGIN IMMEDIATE")
-    journal._db.execute("INSERT INTO entries VALUES (2, x'00')")
+    database(journal).execute("BEGIN IMMEDIATE")
+    database(journal).execute("INSERT INTO entries VALUES (2, x'00')")
     journal.close()
     with open_journal(tmp_path) as again:
         assert again.last == 1
@@ -121,10 +125,10 @@ def test_a_killed_writer_leaves_whole_entries(journal: Journal, tmp_path: Path) 
 def test_a_failed_write_changes_nothing(journal: Journal) -> None:
     """A full disk leaves neither a gap in the count nor a state that was not journalled."""
     journal.change(Change(trigger=Trigger.START), NOW)
-    journal._db.execute("PRAGMA query_only=1")
+    database(journal).execute("PRAGMA query_only=1")
     with pytest.raises(sqlite3.OperationalError):
         journal.change(Change(trigger=Trigger.CONNECT), NOW)
-    journal._db.execute("PRAGMA query_only=0")
+    database(journal).execute("PRAGMA query_only=0")
     assert (journal.last, journal.session.state) == (1, SessionState.STARTING)
     assert journal.change(Change(trigger=Trigger.CONNECT), NOW)
     assert journal.last == 2
@@ -151,7 +155,7 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_refused(journal: Journal, tmp_path: Path) -> None:
     """A gateway of the release before does not write what it cannot read."""
-    journal._db.execute("PRAGMA user_version=99")
+    database(journal).execute("PRAGMA user_version=99")
     journal.close()
     with pytest.raises(Malformed, match="version 99"):
         open_journal(tmp_path)
@@ -255,7 +259,7 @@ def test_receipts_of_strangers_are_not_collected(journal: Journal) -> None:
     journal.begin(intent(1))
     journal.receipt("3EB8", MessageStatus.READ, NOW)
     journal.settle(sent(1, "3EB1"), NOW)
-    assert journal._db.execute("SELECT count(*) FROM early").fetchone() == (0,)
+    assert database(journal).execute("SELECT count(*) FROM early").fetchone() == (0,)
     journal.close()
 
 

@@ -29,7 +29,7 @@ BEN = "+4915112345679"
 class Line:
     """Answers each send with the next of `answers`: a WhatsApp id, or an error's words."""
 
-    def __init__(self, answers: Sequence[str | Undelivered]) -> None:
+    def __init__(self, answers: Sequence[str | Exception]) -> None:
         self.answers = list(answers)
         self.sent: list[str] = []
         self.at_once = 0
@@ -41,7 +41,7 @@ class Line:
         await asyncio.sleep(0)
         self.at_once -= 1
         answer = self.answers.pop(0)
-        if isinstance(answer, Undelivered):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -189,11 +189,14 @@ def interrupted(folder: Path, on_uncertain: OnUncertain) -> tuple[Journal, Order
     return journal, begun
 
 
-def store_with(folder: Path, secret: bytes | None) -> Path:
+def store_with(folder: Path, secret: bytes | None, *, devices: int = 1) -> Path:
     """A credentials file as the library leaves it after a send with this secret, or without."""
     path = folder / "device.db"
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE whatsmeow_message_secrets (message_id TEXT, key bytea NOT NULL)")
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
+        if devices:
+            db.execute("INSERT INTO whatsmeow_device VALUES ('1@lid')")
         if secret is not None:
             db.execute("INSERT INTO whatsmeow_message_secrets VALUES ('3EB7', ?)", (secret,))
     db.close()
@@ -219,6 +222,27 @@ def test_a_send_the_library_wrote_down_is_uncertain_under_its_id(tmp_path: Path)
     assert entry.event.data.whatsapp_id == "3EB7"
     assert journal.receipt("3EB7", MessageStatus.DELIVERED, clock.millis())
     journal.close()
+
+
+def test_a_removed_device_takes_the_proof_along(tmp_path: Path) -> None:
+    """Its secrets are deleted with it, so a missing one says nothing: the send is uncertain."""
+    journal, _ = interrupted(tmp_path, OnUncertain.REPORT)
+    settle_interrupted(journal, store_with(tmp_path, None, devices=0), clock.millis())
+    (entry,) = journal.after(0, -1)
+    assert isinstance(entry.event.data, MessageChange)
+    assert entry.event.data.status is MessageStatus.UNCERTAIN
+    journal.close()
+
+
+async def test_what_cannot_be_written_fails(tmp_path: Path) -> None:
+    """One odd message must not take the host down again and again."""
+    async with desk(tmp_path, "3EB2") as (at_work, line):
+        line.answers.insert(0, ValueError("surrogates not allowed"))
+        put(at_work, order(SESSION, BEN, "odd"), order(SESSION, BEN, "fine"))
+        odd, fine = await at_work.outcomes(2)
+        assert odd.failure is not None
+        assert odd.failure.code is FailureCode.INVALID
+        assert fine.status is MessageStatus.SENT
 
 
 @pytest.mark.parametrize("on_uncertain", OnUncertain, ids=str)
