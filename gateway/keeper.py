@@ -33,7 +33,8 @@ from gateway.frames import (
     Settled,
     Stop,
 )
-from gateway.host.journal import PAGE, Journal
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
 from gateway.host.paths import STORE
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted

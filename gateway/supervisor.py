@@ -14,7 +14,8 @@ from typing import Final
 
 from gateway.changes import Change
 from gateway.frames import Entry, Stop
-from gateway.host.journal import PAGE, Journal
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
 from gateway.house import House, Publish, Record, erase_credentials
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery

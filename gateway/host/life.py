@@ -60,6 +60,8 @@ WINDOW: Final = 500
 _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below, and between two pulses."""
+PRUNE_EVERY: Final = 3600.0
+"""Seconds between two looks at what the journal may forget."""
 BEGIN_LIMIT: Final = 10.0
 """Seconds until the first frame."""
 FIRST_WORD: Final = 90.0
@@ -400,9 +402,13 @@ class Host:
     async def _beat(self) -> None:
         """Say that we live, forget what is recorded, and watch for silence on either side."""
         forgotten = self._recorded
+        prune_at = time.monotonic() + PRUNE_EVERY
         while True:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
+            if now > prune_at:
+                prune_at = now + PRUNE_EVERY
+                self._journal.forget_old(clock.millis())
             if now - self._heard > self._begin.silence_limit:
                 log.error("host.gateway_silent")
                 os._exit(EXIT_ALONE)

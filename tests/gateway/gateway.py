@@ -128,7 +128,7 @@ class Gateway:
 
     @property
     def zygote(self) -> int | None:
-        return self.supervisor._house.nursery.pid
+        return self.supervisor._house.nursery.pid  # pyright: ignore[reportPrivateUsage] (a test may look inside)
 
     async def until_sending(self, session: Session) -> None:
         """Wait until the host has a message in the library's hands."""

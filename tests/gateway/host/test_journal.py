@@ -13,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.changes import Change
 from gateway.host import journal as journals
-from gateway.host.journal import FILE, REMEMBERED, Journal, Order
+from gateway.host import ledger as ledgers
+from gateway.host.journal import REMEMBERED, Journal, Order
+from gateway.host.ledger import FILE
 from shared import clock, ids
 from shared.errors import Malformed
 from shared.events import (
@@ -54,7 +56,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def database(journal: Journal) -> sqlite3.Connection:
-    return journal._db  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+    return journal.db
 
 
 def message_id(number: int) -> MessageId:
@@ -139,7 +141,7 @@ def test_a_second_owner_is_refused(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes never write one journal, not even by mistake."""
-    monkeypatch.setattr(journals, "_BUSY_MILLIS", 10)
+    monkeypatch.setattr(ledgers, "_BUSY_MILLIS", 10)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         open_journal(tmp_path)
     journal.close()
