@@ -68,7 +68,7 @@ but a host that stands still for longer keeps its session from being repaired.""
 SEND_LIMIT: Final = 90.0
 """Seconds: the library gives up a send after 75, unless the connection was cut meanwhile; then it
 may wait for ever, and every later send behind it."""
-STOP_LIMIT: Final = 25.0
+STOP_LIMIT: Final = 45.0
 """Seconds a host gets to end in order: more than its own limits add up to."""
 EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
@@ -214,7 +214,10 @@ class Keeper:
 
     async def _hold(self) -> None:
         await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
-        while self._stop is None:
+        first = True
+        # To log out takes a connection: a session stopped before its first host still gets one.
+        while self._stop is None or (first and self._stop.log_out):
+            first = False
             await self._live()
             if self._stop is not None or self._ahead.state not in ALIVE:
                 return
@@ -231,7 +234,7 @@ class Keeper:
         """One host, from its fork to its end."""
         try:
             async with self._house.gate:
-                if self._stop is not None:
+                if self._stop is not None and not self._stop.log_out:
                     return
                 life = _Life(await self._house.nursery.fork())
                 reader = asyncio.ensure_future(self._read(life))

@@ -76,6 +76,8 @@ LOOKUP_LIMIT: Final = 2.0
 """Seconds a message may wait for the number behind its LID: a look-up in a local file."""
 SEND_GRACE: Final = 5.0
 """Seconds the send in hand gets to end before the socket is closed."""
+LOGIN_TO_LEAVE: Final = 15.0
+"""Seconds a host that is to log out waits for its first login: only a connection can do that."""
 LOG_OUT_LIMIT: Final = 10.0
 DISCONNECT_LIMIT: Final = 3.0
 """Seconds: disconnecting blocks behind a dial in progress."""
@@ -145,6 +147,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
         self._confirmed = False
+        self._library_ended = False
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
@@ -304,6 +307,7 @@ class Host:
 
     def _on_library_end(self, ended: "asyncio.Future[str]") -> None:
         """Its loop ended, unasked: dialling failed, or an event it could not encode ended it."""
+        self._library_ended = True
         if self._ended.done() or ended.cancelled():
             return
         why = disconnects.words(ended.result() or "the library stopped")
@@ -457,6 +461,14 @@ class Host:
 
     async def _log_out(self) -> str | None:
         """Remove the device from the account; in words why not, if that failed."""
+        until = time.monotonic() + LOGIN_TO_LEAVE
+        while (  # noqa: ASYNC110 (any of three may happen, one of them on no event of ours)
+            time.monotonic() < until
+            and not self._connected.is_set()
+            and not self._attempt.begun
+            and not self._library_ended
+        ):
+            await asyncio.sleep(QUIET / 4)
         if not self._connected.is_set():
             return NOT_REMOVED
         try:

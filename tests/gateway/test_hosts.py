@@ -6,9 +6,12 @@ import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway import keeper
+from gateway.host.refusals import ENDED
+from gateway.keeper import LOGGED_OUT
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
@@ -294,6 +297,75 @@ async def test_logging_out_removes_the_device_and_its_keys(
     await here.event(session, SessionConnected, after=ended.sequence)
     await here.supervisor.erase(session)
     assert not list((tmp_path / "devices").rglob("*.db"))
+
+
+async def test_a_stopped_session_can_be_logged_out(here: Gateway, control: ControlClient) -> None:
+    """Only a connection can remove the device, so it is made once more for that."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await here.supervisor.stop(session.id)
+    await here.supervisor.start(session)
+    await here.supervisor.stop(session.id, log_out=True)
+    ended = await here.event(session, SessionLoggedOut)
+    assert ended.data.detail is None
+    assert (await control.person(ANNA)).devices == []
+
+
+async def test_a_session_at_rest_keeps_its_count(here: Gateway, control: ControlClient) -> None:
+    """What happens to a session without a host is an entry like any other."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    command = order(session, BEN, "too late")
+    with pytest.raises(NotHeld):
+        await here.supervisor.refuse(session, command, ENDED)
+    await here.supervisor.stop(session.id)
+    last = here.last
+    await here.supervisor.refuse(session, command, ENDED)
+    await here.supervisor.refuse(session, command, ENDED)
+    failed = await here.event(session, MessageFailed)
+    assert failed.sequence == last + 1
+    stopped = msgspec.structs.replace(session, state=SessionState.STOPPED)
+    await here.supervisor.mark(stopped, LOGGED_OUT)
+    ended = await here.event(session, SessionLoggedOut)
+    assert ended.sequence == last + 2
+
+
+async def test_an_order_that_was_not_begun_fails_with_its_session(
+    here: Gateway, control: ControlClient
+) -> None:
+    """The tenant stops a session whose messages wait for a connection: each has an outcome."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.down(30)
+    await here.event(session, SessionReconnecting)
+    command = order(session, BEN, "too late")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.supervisor.send(command, repeated=False))
+        await asyncio.sleep(0)
+        await here.supervisor.stop(session.id)
+    failed = await here.event(session, MessageFailed)
+    assert failed.data.message_id == command.message_id
+    assert failed.data.failure == ENDED
+
+
+async def test_an_order_goes_back_when_its_session_goes_elsewhere(
+    here: Gateway, control: ControlClient
+) -> None:
+    """On a quiet stop nothing is said of what was not begun: the next gateway sends it."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.down(30)
+    await here.event(session, SessionReconnecting)
+
+    async def send() -> None:
+        with pytest.raises(NotHeld):
+            await here.supervisor.send(order(session, BEN, "later"), repeated=False)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        await asyncio.sleep(0)
+        await here.supervisor.stop(session.id, quiet=True)
+    assert "MessageFailed" not in here.kinds(session)
 
 
 ENDS = {
