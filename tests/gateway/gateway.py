@@ -62,7 +62,7 @@ def order(
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
         self.away = False
@@ -70,7 +70,7 @@ class Gateway:
         self._news = asyncio.Event()
         self.settings = Settings(
             device_store=str(folder),
-            host_prelude="sandbox.trust",
+            host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
         )
@@ -159,9 +159,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(network: Network, folder: Path) -> AsyncGenerator[Gateway]:
+async def gateway(
+    network: Network, folder: Path, prelude: str = "sandbox.trust"
+) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder)
+    running = Gateway(network, folder, prelude)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:

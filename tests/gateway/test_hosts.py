@@ -473,6 +473,29 @@ async def test_a_group_message_is_published_once(here: Gateway, control: Control
     assert here.kinds(session).count("MessageReceived") == 1
 
 
+async def test_a_number_that_is_not_named_is_looked_up(
+    network: Network, control: ControlClient, tmp_path: Path
+) -> None:
+    """The library knows it from before; the tenant sees it, and order is kept."""
+    session = new_session()
+    async with gateway(network, tmp_path / "devices", "tests.gateway.forgetful") as running:
+        await link(running, control, session, ANNA)
+        await control.create_person(BEN, "Ben")
+        for text in ("one", "two", "three"):
+            await control.send(BEN, ANNA, text)
+        third = 3
+
+        def came() -> list[MessageReceived]:
+            found = [each for each in running.events(session) if isinstance(each, MessageReceived)]
+            return found if len(found) == third else []
+
+        received = await running.until(came)
+        contents = [each.data.content for each in received]
+        assert contents == [Text("one"), Text("two"), Text("three")]
+        assert {each.data.chat for each in received} == {BEN}
+        assert {each.data.sender.phone_number for each in received} == {BEN}
+
+
 async def test_many_start_a_few_at_a_time_and_nothing_is_left(
     network: Network, control: ControlClient, tmp_path: Path
 ) -> None:
