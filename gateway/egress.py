@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final, Self
 
 import aiohttp
@@ -122,7 +123,7 @@ class Egress:
 
     def _socket(self, address: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, endpoint = address
-        if not address_allowed(endpoint[0], self._targets):
+        if not address_allowed(ip_address(endpoint[0]), self._targets):
             raise BlockedAddressError
         return socket.socket(family=family, type=kind, proto=protocol)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from gateway.loops import Loop
 from gateway.orders import Orders
 from gateway.shard import ShardInbox
 
@@ -40,9 +41,9 @@ class Inbox:
         # A start that was under way when we began to leave.
         await self._orders.leave(shard)
 
-    def alive(self) -> bool:
-        """Whether every held shard's queue is being read."""
-        return all(inbox.loop.alive() for inbox, _ in self._shards.values())
+    def loops(self) -> list[Loop]:
+        """The loops that read the held shards' queues."""
+        return [inbox.loop for inbox, _ in self._shards.values()]
 
     @property
     def in_hand(self) -> int:

@@ -54,7 +54,9 @@ class Leaseholder:
         self._sightings: dict[int, Sighting] = {}
         self._holds: dict[int, Hold] = {}
         self._closing: set[int] = set()
-        self._winning = True
+        self._winning = False
+        self._turn = asyncio.Lock()
+        self._read_at: float | None = None
         self._tasks = asyncio.TaskGroup()
         pause = lease_seconds / RENEWALS
         self.loop = Loop("leases", self.step, pause=pause, longest_backoff=pause)
@@ -76,19 +78,31 @@ class Leaseholder:
         now = self._monotonic()
         return {n: hold.lease.epoch for n, hold in self._holds.items() if hold.good(now)}
 
-    def in_order(self) -> bool:
-        """Whether every shard is held by somebody, as far as we see."""
-        return all(
-            shard in self._holds
-            or ((seen := self._sightings.get(shard)) is not None and seen.lease.owner is not None)
+    def matter(self) -> str | None:
+        """What is the matter with the leases, in words: nothing if all are held by somebody."""
+        if self._read_at is None or self._monotonic() - self._read_at > self._lease_seconds:
+            return "the table of leases could not be read for one lease time"
+        orphans = [
+            shard
             for shard in range(self._shards)
-        )
+            if shard not in self._holds
+            and ((seen := self._sightings.get(shard)) is None or seen.lease.owner is None)
+        ]
+        return f"nobody holds the shards {orphans}" if orphans else None
 
     def fenced(self, shard: int, epoch: int) -> None:
         """A write under this epoch was refused: the shard is another's."""
         hold = self._holds.get(shard)
         if hold is not None and hold.lease.epoch == epoch:
             self._lose(shard, "fenced")
+
+    async def start_winning(self) -> None:
+        """Take what is free, now and from now on."""
+        self._winning = True
+        try:
+            await self.step()
+        except* Unavailable:
+            log.warning("leases.unanswered")
 
     def stop_winning(self) -> None:
         """Take no further shard; what is held is still renewed."""
@@ -106,14 +120,15 @@ class Leaseholder:
 
     async def step(self) -> None:
         """One round: renew, read, take."""
-        async with asyncio.TaskGroup() as tasks:
-            for hold in tuple(self._holds.values()):
-                tasks.create_task(self._renew(hold))
-            page = tasks.create_task(self._aws.run(leases.every(Range(limit=1_000))))
-        now = self._monotonic()
-        self._sightings = saw(self._sightings, page.result().rows, now)
-        if self._winning:
-            await self._act(self._plan(now))
+        async with self._turn:
+            async with asyncio.TaskGroup() as tasks:
+                for hold in tuple(self._holds.values()):
+                    tasks.create_task(self._renew(hold))
+                page = tasks.create_task(self._aws.run(leases.every(Range(limit=1_000))))
+            now = self._read_at = self._monotonic()
+            self._sightings = saw(self._sightings, page.result().rows, now)
+            if self._winning:
+                await self._act(self._plan(now))
 
     def _plan(self, now: float) -> Plan:
         return plan(

@@ -7,15 +7,15 @@ deletion that was begun goes on where it ended.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, assert_never
 
 import msgspec
 
 from gateway.aws import Aws
+from gateway.changes import Change
 from gateway.erasure import erase_session, erase_tenant
-from gateway.outbox import Outbox
-from shared import clock, ids
+from gateway.keeper import HostStatus
 from shared.commands import (
     Command,
     DeleteSession,
@@ -26,30 +26,23 @@ from shared.commands import (
     StopSession,
 )
 from shared.errors import Foreign, NotHeld
-from shared.events import (
-    MessageChange,
-    MessageFailed,
-    SessionChange,
-    SessionEvent,
-    SessionLoggedOut,
-    SessionStopped,
-)
-from shared.ids import EventId, SessionId
+from shared.ids import SessionId
 from shared.logs import fields
-from shared.message import Failure, FailureCode, MessageStatus
-from shared.session import Desired, Reason, Session, SessionState
-from shared.store import messages, sessions, tenants
+from shared.message import Failure, FailureCode
+from shared.session import Desired, Reason, Session, SessionState, Trigger
+from shared.store import sessions, tenants
 from shared.store.dynamo import Range
 from shared.tenant import TenantStatus
 
 log = logging.getLogger(__name__)
 
-STARTS_AT_ONCE: Final = 4
-"""Hosts being started side by side: each costs a fork and WhatsApp a login."""
 PURGE_PAUSE: Final = 2.0
 """Seconds between looks whether a tenant's sessions are gone."""
 PURGE_PATIENCE: Final = 300
 """Looks before a purge is given back."""
+CONNECT_SECONDS: Final = 20.0
+"""How long a stopped session may take to connect before it is logged out without WhatsApp."""
+CONNECT_LOOK: Final = 0.1
 
 ALIVE: Final = frozenset(
     {
@@ -87,8 +80,20 @@ class Hosts(Protocol):
         """Return when the outcome is recorded. Raises NotHeld."""
         ...
 
+    async def mark(self, session: Session, change: Change) -> None:
+        """Record a change of a session without a host. Raises NotHeld if it has one."""
+        ...
+
+    async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
+        """Record that a message failed whose session has no host. Raises NotHeld if it has one."""
+        ...
+
     def holds(self, session_id: SessionId) -> bool:
         """Whether a host of ours holds it."""
+        ...
+
+    def snapshot(self) -> Sequence[HostStatus]:
+        """Every session held here."""
         ...
 
 
@@ -100,18 +105,15 @@ class Orders:
         *,
         aws: Aws,
         hosts: Hosts,
-        outbox: Outbox,
         epoch: Callable[[int], int | None],
         now: Callable[[], int],
     ) -> None:
         """`epoch` is a shard's fencing token while we hold it."""
         self._aws = aws
         self._hosts = hosts
-        self._outbox = outbox
         self._epoch = epoch
         self._now = now
         self._begun: dict[SessionId, Session] = {}
-        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def carry_out(self, command: Command, shard: int, count: int) -> str:
         """Do what the command asks; what came of it, in a word. It was received `count` times.
@@ -210,31 +212,16 @@ class Orders:
     async def _start(
         self, session: Session, phone_number: str | None = None, *, restart: bool = False
     ) -> None:
-        epoch = self._epoch(session.shard)
-        if epoch is None:
-            raise NotHeld
-        fenced = msgspec.structs.replace(session, epoch=epoch)
+        fenced = self._fenced(session)
         # Before the start: whoever leaves the shard meanwhile must know of the host.
         self._begun[session.id] = fenced
-        async with self._starts:
-            await self._hosts.start(fenced, phone_number, restart=restart)
+        await self._hosts.start(fenced, phone_number, restart=restart)
 
     async def _stop(self, session: Session) -> None:
         if self._hosts.holds(session.id):
             await self._hosts.stop(session.id)
         elif session.state in ALIVE:
-            stopped = SessionStopped(
-                id=self._event_id(),
-                timestamp=clock.instant(self._now()),
-                session_id=session.id,
-                sequence=0,
-                data=SessionChange(
-                    state=SessionState.STOPPED,
-                    previous=session.state,
-                    reason=Reason.STOPPED_BY_TENANT,
-                ),
-            )
-            await self._announce(session, stopped)
+            await self._hosts.mark(self._fenced(session), _STOPPED)
         self._begun.pop(session.id, None)
 
     async def _log_out(self, session: Session, *, silent: bool = False) -> None:
@@ -242,27 +229,24 @@ class Orders:
 
         `silent` tells nobody where there was no device to remove.
         """
-        linked = session.connected_at is not None and session.state in ALIVE | {
-            SessionState.STOPPED
-        }
-        if not self._hosts.holds(session.id) and linked:
+        linked = session.connected_at is not None and session.state in _LINKED
+        if linked and not self._hosts.holds(session.id):
             await self._start(session)
+            await self._connected(session.id)
         if self._hosts.holds(session.id):
             await self._hosts.stop(session.id, log_out=True)
         elif session.state is not SessionState.LOGGED_OUT and not silent:
-            logged_out = SessionLoggedOut(
-                id=self._event_id(),
-                timestamp=clock.instant(self._now()),
-                session_id=session.id,
-                sequence=0,
-                data=SessionChange(
-                    state=SessionState.LOGGED_OUT,
-                    previous=session.state,
-                    reason=Reason.LOGGED_OUT_BY_TENANT,
-                ),
-            )
-            await self._announce(session, logged_out)
+            await self._hosts.mark(self._fenced(session), _LOGGED_OUT)
         self._begun.pop(session.id, None)
+
+    async def _connected(self, session_id: SessionId) -> None:
+        """Return when the session is connected, or has had its time for it."""
+        for _ in range(round(CONNECT_SECONDS / CONNECT_LOOK)):
+            statuses = {status.session_id: status for status in self._hosts.snapshot()}
+            status = statuses.get(session_id)
+            if status is None or status.connected:
+                return
+            await asyncio.sleep(CONNECT_LOOK)
 
     async def _delete(self, session: Session) -> None:
         await self._log_out(session, silent=True)
@@ -302,45 +286,33 @@ class Orders:
             else:
                 return "done"
         session = await self._owned(command, shard)
+        if session is None:
+            return "gone"
         if self._now() >= command.expires_at:
-            return await self._fail(command, session, _EXPIRED)
-        if session is None or session.desired is not Desired.RUNNING or session.state not in ALIVE:
-            return await self._fail(command, session, _ENDED)
+            return await self._refuse(session, command, _EXPIRED)
+        if session.desired is not Desired.RUNNING or session.state not in ALIVE:
+            return await self._refuse(session, command, _ENDED)
         await self._start(session)
         await self._hosts.send(command, repeated=repeated)
         return "done"
 
-    async def _fail(self, command: SendMessage, session: Session | None, failure: Failure) -> str:
+    async def _refuse(self, session: Session, command: SendMessage, failure: Failure) -> str:
         """Tell a message that no host will send that it failed."""
-        tenant_id, session_id = command.tenant_id, command.session_id
-        message = await self._aws.run(messages.read(tenant_id, session_id, command.message_id))
-        if session is None or message is None or message.status is not MessageStatus.QUEUED:
-            return "gone"
-        failed = MessageFailed(
-            id=self._event_id(),
-            timestamp=clock.instant(self._now()),
-            session_id=session_id,
-            sequence=0,
-            data=MessageChange(
-                message_id=command.message_id,
-                status=MessageStatus.FAILED,
-                to=command.to,
-                failure=failure,
-            ),
-        )
-        await self._announce(session, failed)
+        await self._hosts.refuse(self._fenced(session), command, failure)
         return failure.code.value
 
-    async def _announce(self, session: Session, event: SessionEvent) -> None:
+    def _fenced(self, session: Session) -> Session:
+        """The session under the token of our lease. Raises NotHeld once it has passed on."""
         epoch = self._epoch(session.shard)
         if epoch is None:
             raise NotHeld
-        await self._outbox.announce(msgspec.structs.replace(session, epoch=epoch), [event])
-
-    def _event_id(self) -> EventId:
-        return EventId(clock.mint(ids.EVENT))
+        return msgspec.structs.replace(session, epoch=epoch)
 
 
+_LINKED: Final = ALIVE | {SessionState.STOPPED}
+"""States in which there may be a device to remove."""
+_STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+_LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
 _EXPIRED: Final = Failure(
     code=FailureCode.EXPIRED,
     detail="Its time was over before it could be sent.",

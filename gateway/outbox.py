@@ -23,7 +23,6 @@ from gateway.metrics import Metrics
 from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
 from shared.aws import Op, Refusal
 from shared.errors import Contended, Unavailable
-from shared.events import SessionEvent
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
 from shared.session import Pairing, Session
@@ -79,6 +78,11 @@ class Outbox:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their transaction."""
+        return len(self._gather)
+
     async def record(self, session: Session, entries: Sequence[Entry]) -> None:
         """Return once the entries are stored; entries stored before change nothing.
 
@@ -86,23 +90,19 @@ class Outbox:
             Unavailable: AWS did not answer. Some may be stored: hand all of them in again.
             Contended: likewise, because of other writers.
         """
-        await self.announce(session, [entry.event for entry in entries])
-
-    async def announce(self, session: Session, events: Sequence[SessionEvent]) -> None:
-        """As `record`, for events that come from no journal."""
         endpoints = await self._directory.endpoints(session.tenant_id)
         now = self._now()
         stored = [
             self._gather.add(
                 change_of(
                     session,
-                    event,
+                    entry.event,
                     endpoints,
                     now,
                     lambda endpoint: self._deliverer.room(endpoint.tenant_id, endpoint.id),
                 )
             )
-            for event in events
+            for entry in entries
         ]
         outcomes = await asyncio.gather(*stored, return_exceptions=True)
         for outcome in outcomes:

@@ -94,7 +94,7 @@ def change_of(
     """
     event, body = _bounded(event)
     kind = type_name(event)
-    at = millis(event)
+    at = clock.moment(event.timestamp)
     stored = StoredEvent(
         id=event.id,
         tenant_id=session.tenant_id,
@@ -183,11 +183,6 @@ def without(actions: Sequence[Action], refusal: Refusal) -> Remainder:
     return Remainder(left, repeated, fenced)
 
 
-def millis(event: SessionEvent) -> int:
-    """When an event happened, in milliseconds since 1970."""
-    return round(event.timestamp.timestamp() * clock.SECOND)
-
-
 def _bounded(event: SessionEvent) -> tuple[SessionEvent, bytes]:
     """The event and its bytes; content too large for a row is replaced by saying so."""
     body = encode(event)
@@ -231,7 +226,7 @@ def _observation(change: SessionChange, at: int, epoch: int) -> Observation:
         at=at,
         epoch=epoch,
         reason=change.reason,
-        until=None if change.until is None else round(change.until.timestamp() * clock.SECOND),
+        until=None if change.until is None else clock.moment(change.until),
         phone_number=change.phone_number,
         lid=change.lid,
         connected_at=at if change.state is SessionState.CONNECTED else None,

@@ -2,6 +2,11 @@
 
 It listens on the loopback address only. `python -m sandbox.network` runs it in the foreground and
 prints one line of JSON that says where everything is.
+
+Other people's clients can use it too. neonize and whatsmeow take `proxy_url` as their proxy, trust
+`ca_file` (`SSL_CERT_FILE`) and need the root in place of `WACertPubKey`, which `sandbox.trust` does
+for neonize. Baileys takes `server_url` as `waWebSocketUrl` and the root as
+`WA_CERT_DETAILS.PUBLIC_KEY`.
 """
 
 import argparse
@@ -59,7 +64,7 @@ async def run_network(home: Path, ports: Ports | None = None) -> AsyncGenerator[
     wanted = ports or Ports()
     authority = open_authority(home, instant(millis()), os.urandom)
     async with AsyncExitStack() as stack:
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = await stack.enter_async_context(_task_group())
         media = Media(home / "media")
         world = World(tasks, lambda: millis() // 1000, os.urandom, media)
         stack.callback(world.stop)
@@ -80,6 +85,19 @@ async def run_network(home: Path, ports: Ports | None = None) -> AsyncGenerator[
             ca_file=str(authority.ca_file.resolve()),
             root_hex=authority.noise_root.public.hex(),
         )
+
+
+@asynccontextmanager
+async def _task_group() -> AsyncGenerator[asyncio.TaskGroup]:
+    """A group for tasks that see to their own failures; an error of the body stays what it is."""
+    failed: Exception | None = None
+    async with asyncio.TaskGroup() as tasks:
+        try:
+            yield tasks
+        except Exception as error:  # noqa: BLE001 - it goes on below, without a group around it
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 async def _serve(home: Path, ports: Ports) -> None:

@@ -88,10 +88,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class _OfSession(_Event, frozen=True, kw_only=True):
     session_id: SessionId
     sequence: int
-    """Counts up by one per event of the session, from 1: a gap is a missed event.
-
-    0 is outside that count: an event of a session that no host held.
-    """
+    """Counts up by one per event of the session, from 1: a gap is a missed event."""
 
 
 class SessionStarting(_OfSession, frozen=True, kw_only=True, tag="session.starting"):

@@ -108,6 +108,7 @@ def stack_environment(aws: EmbeddedAws, stack: str) -> StackEnvironment:
             "ZAPGATE_TABLE": outputs["TableName"],
             "ZAPGATE_SHARDS": outputs["ShardCount"],
             "ZAPGATE_COMMAND_QUEUE_URL": outputs["CommandQueueUrl"],
+            "ZAPGATE_COMMAND_DEAD_URL": outputs["CommandsDeadQueueUrl"],
             "ZAPGATE_DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
             "ZAPGATE_MEDIA_BUCKET": outputs["BucketName"],
             "ZAPGATE_SECRET": secret["SecretString"],

@@ -118,6 +118,11 @@ def set_about(_world: World, device: Device, query: Node) -> tuple[Node, ...]:
     return ()
 
 
+def properties(_world: World, _device: Device, _query: Node) -> tuple[Node, ...]:
+    """What the server switches on and off in clients: nothing here."""
+    return (node("props", {"protocol": "1", "hash": "sandbox"}),)
+
+
 def mex(_world: World, _device: Device, _query: Node) -> tuple[Node, ...]:
     """Queries in GraphQL: an empty answer satisfies what clients need of them here."""
     return (leaf("result", b'{"data":{}}'),)

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -66,9 +66,19 @@ class ControlClient:
         """Cut every connection and let none through for so long."""
         await self._ask("POST", "/down", bodies.DownIn(seconds))
 
-    async def create_person(self, number: str, push_name: str, **how: Any) -> bodies.PersonOut:
-        """Make a person up; `how` are the other fields of `PersonIn`."""
-        person = bodies.PersonIn(number, push_name, **how)
+    async def create_person(
+        self,
+        number: str,
+        push_name: str,
+        *,
+        registered: bool = True,
+        delivers: bool = True,
+        reads: bool = False,
+        reply: bodies.Reply = "none",
+        addressing: bodies.Addressing = "lid",
+    ) -> bodies.PersonOut:
+        """Make a person up, a contact or the owner of an account; see `PersonIn`."""
+        person = bodies.PersonIn(number, push_name, registered, delivers, reads, reply, addressing)
         return await self._post("/people", person, bodies.PersonOut)
 
     async def people(self) -> list[bodies.PersonOut]:
@@ -77,9 +87,18 @@ class ControlClient:
     async def person(self, number: str) -> bodies.PersonOut:
         return await self._get(_person(number), bodies.PersonOut)
 
-    async def change_person(self, number: str, **what: Any) -> bodies.PersonOut:
-        """Change a person; `what` are fields of `PersonChange`."""
-        change = bodies.PersonChange(**what)
+    async def change_person(
+        self,
+        number: str,
+        *,
+        registered: bool | None = None,
+        delivers: bool | None = None,
+        reads: bool | None = None,
+        reply: bodies.Reply | None = None,
+        addressing: bodies.Addressing | None = None,
+    ) -> bodies.PersonOut:
+        """Change what is given."""
+        change = bodies.PersonChange(registered, delivers, reads, reply, addressing)
         changed = await self._ask("PATCH", _person(number), change)
         return msgspec.json.decode(changed, type=bodies.PersonOut)
 

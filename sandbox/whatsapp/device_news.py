@@ -8,20 +8,22 @@ import base64
 import hashlib
 from collections.abc import Iterable
 
-from sandbox.whatsapp.directory import User
+from sandbox.whatsapp.directory import Device, User
 from sandbox.whatsapp.jid import Jid
 from sandbox.whatsapp.wabinary import Attribute, Node, node
 from sandbox.whatsapp.world import World
 
 
-def announce(world: World, user: User) -> None:
-    """Tell every companion on the network about a user's devices."""
+def announce(world: World, user: User, but: Device | None = None) -> None:
+    """Tell every companion on the network about a user's devices, except the new one itself."""
     addresses = [device.pn for device in user.devices.values()]
     digest = devices_hash(addresses)
     listed = [node("device", {"jid": jid}) for jid in addresses]
     own = node("devices", {"dhash": digest}, *listed)
     outdated = node("update", {"device_hash": digest})
     for device in list(world.directory.companions()):
+        if device is but:
+            continue
         if device.user is user:
             world.deliver(device, _notification(world, user.pn, "account_sync", own))
         else:

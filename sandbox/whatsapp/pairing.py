@@ -162,7 +162,7 @@ class Pairings:
     def admit(self, candidate: Candidate, device: Device) -> None:
         """Make the client a device of its user and send it off to log in."""
         device.user.devices[device.number] = device
-        announce(self._world, device.user)
+        announce(self._world, device.user, but=device)
         candidate.connection.end(RESTART)
 
 

@@ -25,8 +25,16 @@ async def _no_devices(control: ControlClient) -> bool:
     return not await control.devices(OWNER)
 
 
+async def _nothing_pending(control: ControlClient) -> bool:
+    return all(device.pending == 0 for device in await control.devices(OWNER))
+
+
 async def _announces(client: NeonizeClient) -> bool:
     return await client.do("presence", available=True) is None
+
+
+def is_about(event: Event, group: str) -> bool:
+    return f"{event['GroupInfo']['JID']['User']}@g.us" == group
 
 
 def is_receipt(kind: str, message_id: str) -> Callable[[Event], bool]:
@@ -58,7 +66,6 @@ async def test_linking_by_code_survives_a_wrong_code(
     with pytest.raises(ControlError) as refused:
         await control.type_code(OWNER, wrong)
     assert refused.value.problem.status == 422
-    code = await client.do("pair_phone", number=OWNER)
     await control.type_code(OWNER, code)
     paired = await client.until("PairStatus")
     assert paired["ID"]["User"] == OWNER.removeprefix("+")
@@ -95,6 +102,7 @@ async def test_a_conversation_goes_both_ways_with_receipts(
         await control.send(CONTACT, OWNER, f"answer {number}")
         await receive(client, f"answer {number}")
     assert (await control.person(CONTACT)).undecryptable == 0
+    await eventually(lambda: _nothing_pending(control), "not everything was confirmed")
 
 
 async def test_what_happens_while_a_client_is_away_waits_for_it(
@@ -209,12 +217,19 @@ async def test_groups_carry_messages_both_ways(
         CONTACT,
         OTHER,
     }
-    await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
+    sent = await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
     for number in (CONTACT, OTHER):
         assert (await control.wait_for_text(number, "to all")).chat == jid
+    await client.until("Receipt", is_receipt("DELIVERED", sent["id"]))
     await control.send(CONTACT, jid, "from one")
     await receive(client, "from one")
     await control.wait_for_text(OTHER, "from one")
+
+    other = await control.create_group("Theirs", CONTACT, [OWNER])
+    joined = await client.until("JoinedGroup", lambda each: is_about(each, other.jid))
+    assert joined["GroupInfo"]["GroupName"]["Name"] == "Theirs"
+    await control.send(CONTACT, other.jid, "welcome")
+    await receive(client, "welcome")
 
 
 async def test_media_travels_sealed(client: NeonizeClient, control: ControlClient) -> None:
