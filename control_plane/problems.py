@@ -67,6 +67,9 @@ KINDS: Final[dict[str, Kind]] = {
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The registered type of a 429 (draft-ietf-httpapi-ratelimit-headers)."""
 
+_HUNG_UP: Final = "client disconnected prematurely"
+"""Litestar's words, for what is nobody's defect and has nobody left to hear of it."""
+
 _BY_STATUS: Final = {
     400: "invalid_request",
     401: "unauthorized",
@@ -221,6 +224,8 @@ def _on_unavailable(
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemOut]:
     """Litestar's own refusals: routing, parameters, body size."""
+    if error.detail == _HUNG_UP:
+        return _respond(request, Problem("request_failed", "The body did not arrive."))
     if error.status_code >= 500:
         return _on_defect(request, error)
     headers = {

@@ -178,16 +178,18 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
             updated_at=now,
             phone_number=number,
         )
-        if not plane.aws.run(store.create(request.tenant_id, session)):
+        try:
+            created = plane.aws.run(store.create(request.tenant_id, session))
+            if created and data.start:
+                orders.start(plane, session, phone_number=number)
+        except ZapgateError:
+            # Not whole, so not made: nothing of it may be left for a repeat to meet.
+            plane.aws.run(store.remove(request.tenant_id, session_id))
+            raise
+        if not created:
             # The tenant was suspended or deleted, and this process had not heard.
             plane.keys.forget(request.tenant_id)
             raise unauthorized()
-        if data.start:
-            try:
-                orders.start(plane, session, phone_number=number)
-            except ZapgateError:
-                plane.aws.run(store.remove(request.tenant_id, session_id))
-                raise
         return Answer(202, shown(session), f"{PATH}/{session_id}")
 
     done = await once(request, work)

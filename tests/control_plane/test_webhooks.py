@@ -144,10 +144,15 @@ def test_changes_at_once_are_all_made(tenant: Tenant) -> None:
 
 
 def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
-    """204, and then it is not there."""
+    """204, to a repeat with the same key as well, and then it is not there."""
     item = f"{PATH}/{made(tenant)['id']}"
 
-    assert tenant.delete(item).status_code == 204
+    first = tenant.delete(item, **{"Idempotency-Key": "k"})
+    again = tenant.delete(item, **{"Idempotency-Key": "k"})
+
+    assert first.status_code == again.status_code == 204
+    assert first.content == again.content == b""
+    assert again.headers["idempotent-replayed"] == "true"
     assert tenant.get(item).status_code == tenant.delete(item).status_code == 404
 
 
