@@ -1,7 +1,11 @@
-"""The API described by its own types: OpenAPI 3.1, and a page to read it that loads nothing else."""
+"""The API described by its own types: OpenAPI 3.1, and a page to read it by."""
 
-from collections.abc import Sequence
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,8 +30,10 @@ PAGE_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-        b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        (
+            b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+            b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        ),
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -108,6 +114,7 @@ def _completed(whole: dict[str, Any]) -> dict[str, Any]:
     )
     components = whole["components"]
     components["schemas"] |= schemas
+    _explain(components["schemas"])
     components["responses"] = {
         "Problem": {
             "description": "A problem (RFC 9457).",
@@ -133,6 +140,48 @@ def _completed(whole: dict[str, Any]) -> dict[str, Any]:
             parameters = cast("list[Any]", operation.setdefault("parameters", []))
             parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in names)
     return whole
+
+
+def _explain(schemas: dict[str, dict[str, Any]]) -> None:
+    """Put the docstrings of our types and of their fields beside what Litestar knows of them."""
+    for kind in _kinds(msgspec.Struct):
+        schema = schemas.get(kind.__name__)
+        if schema is None:
+            continue
+        if kind.__doc__:
+            schema.setdefault("description", inspect.cleandoc(kind.__doc__))
+        properties = cast("dict[str, dict[str, Any]]", schema.get("properties", {}))
+        for base in reversed(kind.__mro__):
+            for name, text in _field_docstrings(base).items():
+                if name in properties:
+                    properties[name].setdefault("description", text)
+
+
+def _kinds(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for kind in base.__subclasses__():
+        if kind.__module__.split(".")[0] in {"control_plane", "shared"}:
+            yield kind
+        yield from _kinds(kind)
+
+
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """The strings that stand below a class's fields: Python drops them, the source has them."""
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError):
+        # Written in C, or shipped without its source.
+        return {}
+    found: dict[str, str] = {}
+    for field, text in pairwise(getattr(definition, "body", [])):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as said)),
+            ):
+                found[name] = inspect.cleandoc(said)
+            case _:
+                pass
+    return found
 
 
 _PARAMETERS: Final = {

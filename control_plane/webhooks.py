@@ -255,14 +255,15 @@ async def change_endpoint(
 
 
 @delete(ITEM, needs=Scope.WEBHOOKS_WRITE, status_code=204)
-async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> None:
+async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[None]:
     """Delete an endpoint. What was on its way to it is not sent any more."""
 
-    def work() -> None:
-        _found(request, endpoint_id)
-        request.plane.aws.run(store.delete_endpoint(request.tenant_id, EndpointId(endpoint_id)))
+    def work() -> Answer[None]:
+        row = _found(request, endpoint_id)
+        request.plane.aws.run(store.delete_endpoint(request.tenant_id, row.id))
+        return Answer(204, None)
 
-    await request.run(work)
+    return (await once(request, work)).response
 
 
 @post(f"{ITEM}/test", needs=Scope.WEBHOOKS_WRITE, status_code=202)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane import webhooks as resource
 from shared import clock, events, queue, sealing
 from shared.ids import EndpointId, EventId
 from shared.store import webhooks
@@ -143,17 +144,20 @@ def test_changes_at_once_are_all_made(tenant: Tenant) -> None:
 
 
 def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
-    """204, and then it is not there."""
+    """204, to a repeat with the same key as well, and then it is not there."""
     item = f"{PATH}/{made(tenant)['id']}"
 
-    assert tenant.delete(item).status_code == 204
+    first = tenant.delete(item, **{"Idempotency-Key": "k"})
+    again = tenant.delete(item, **{"Idempotency-Key": "k"})
+
+    assert first.status_code == again.status_code == 204
+    assert first.content == again.content == b""
+    assert again.headers["idempotent-replayed"] == "true"
     assert tenant.get(item).status_code == tenant.delete(item).status_code == 404
 
 
 def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event is matched against all of them."""
-    from control_plane import webhooks as resource
-
     monkeypatch.setattr(resource, "ENDPOINTS_PER_TENANT", 1)
     made(tenant)
 
