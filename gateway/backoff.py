@@ -5,7 +5,7 @@ from typing import Final
 FIRST: Final = 1.0
 """Seconds before the second try."""
 LONGEST: Final = 300.0
-"""Seconds: an outage that lasts is asked about every few minutes, by each session at its own time."""
+"""Seconds: a lasting outage is asked about every few minutes, by each session at its own time."""
 _DOUBLINGS: Final = 16
 """Beyond this many the pause has long been at its longest; keeps the power small."""
 

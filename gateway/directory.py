@@ -66,15 +66,14 @@ class Cache(Generic[K, V]):
                     raise
 
     async def _ask(self, key: K) -> V:
-        entry: _Entry[V] = _Entry(
-            asyncio.get_running_loop().create_future(), self._monotonic() + self._seconds
-        )
+        value: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        entry = _Entry(value, self._monotonic() + self._seconds)
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if len(self._entries) > KEPT:
             self._entries.popitem(last=False)
         try:
-            value = await self._fetch(key)
+            fetched = await self._fetch(key)
         except BaseException as error:
             if self._entries.get(key) is entry:
                 del self._entries[key]
@@ -84,8 +83,8 @@ class Cache(Generic[K, V]):
             else:
                 entry.value.cancel()
             raise
-        entry.value.set_result(value)
-        return value
+        value.set_result(fetched)
+        return fetched
 
 
 class Directory:

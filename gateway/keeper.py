@@ -10,16 +10,14 @@ import logging
 import random
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar, assert_never
 
 import msgspec
 
 from gateway.backoff import pause
-from gateway.changes import Change, follow
+from gateway.changes import Change
 from gateway.frames import (
     Begin,
     Entry,
@@ -35,29 +33,22 @@ from gateway.frames import (
     Settled,
     Stop,
 )
-from gateway.host.journal import Journal
+from gateway.host.journal import PAGE, Journal
+from gateway.host.paths import STORE
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
-from gateway.nursery import Child, Nursery, Unborn
-from shared import clock, ids
+from gateway.house import House, erase_credentials, last_words
+from gateway.nursery import Child, Unborn
+from gateway.recorder import Recorder
 from shared.commands import SendMessage
-from shared.env import Settings
 from shared.errors import Malformed, NotHeld
 from shared.events import MessageChange
-from shared.ids import EventId, MessageId, SessionId, TenantId
+from shared.ids import MessageId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import MessageStatus
-from shared.session import Pairing, Reason, Session, SessionState, Trigger
+from shared.session import Reason, Session, SessionState, Trigger
 
 log = logging.getLogger(__name__)
-
-Record = Callable[[Session, Sequence[Entry]], Awaitable[None]]
-"""Store entries of a session, in order; returns once they are stored."""
-Publish = Callable[[Session, Pairing], Awaitable[None]]
-"""Store what to show whoever links the number."""
-
-STORE: Final = "device.db"
-"""The credentials, in the session's folder."""
 
 ALIVE: Final = frozenset(
     {
@@ -82,11 +73,6 @@ EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
 STEADY: Final = 60.0
 """Seconds of connection after which earlier failures are forgotten."""
-PAGE: Final = 500
-"""Entries read from a journal at a time."""
-RECORD_BATCH: Final = 100
-RECORD_PAUSE: Final = 0.2
-RECORD_LONGEST: Final = 15.0
 QUIET_DRAIN_LIMIT: Final = 10.0
 """Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
 
@@ -113,41 +99,6 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all keepers of a gateway share."""
-
-    settings: Settings
-    nursery: Nursery
-    record: Record
-    offer: Publish
-    now: Callable[[], int]
-    gate: asyncio.Semaphore
-    """Passed by those that start a host, so that hundreds start a few at a time."""
-
-    def folder(self, session: Session) -> Path:
-        """A session's own folder. Raises Malformed for ids that are none: they become a path."""
-        if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
-            raise Malformed("a session's folder is named by ids")
-        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
-
-    def open(self, session: Session) -> Journal:
-        """A session's journal, while no host has it.
-
-        Blocks. Raises Malformed, OSError or sqlite3.Error.
-        """
-        folder = self.folder(session)
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return Journal(
-            folder,
-            session,
-            mint=lambda: EventId(clock.mint(ids.EVENT)),
-            mode=self.settings.journal_mode,
-            sync=self.settings.journal_sync,
-        )
-
-
 @dataclass(slots=True)
 class _Order:
     command: SendMessage
@@ -172,8 +123,6 @@ class Keeper:
 
     def __init__(self, house: House, session: Session, phone_number: str | None) -> None:
         self._house = house
-        self.session = session
-        """As the recorded entries tell it."""
         self._ahead = session
         """As the journal told it when it was last read."""
         self._phone_number = phone_number
@@ -181,17 +130,15 @@ class Keeper:
         self._stop: Stop | None = None
         self._nudge = asyncio.Event()
         self._orders: dict[MessageId, _Order] = {}
-        self._waiting: deque[Entry] = deque()
-        self._news = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._queued = 0
-        self._recorded = 0
-        self._pairing: Pairing | None = None
-        self._offered = asyncio.Event()
+        self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
         self._restarts = 0
         self._failures = 0
         self.done = asyncio.Event()
+
+    @property
+    def session(self) -> Session:
+        """As the recorded entries tell it."""
+        return self._recorder.session
 
     @property
     def stopping(self) -> bool:
@@ -208,7 +155,7 @@ class Keeper:
             pulse_age=None if life is None else time.monotonic() - life.pulse_at,
             connected=pulse is not None and pulse.connected,
             sending_for=0.0 if pulse is None else pulse.sending_for,
-            journal_depth=len(self._waiting) if pulse is None else pulse.journal_depth,
+            journal_depth=self._recorder.depth if pulse is None else pulse.journal_depth,
             restarts=self._restarts,
         )
 
@@ -248,8 +195,8 @@ class Keeper:
         """Hold the session until it ends for good or is stopped."""
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._record_all()),
-                group.create_task(self._offer_all()),
+                group.create_task(self._recorder.record()),
+                group.create_task(self._recorder.publish()),
             ]
             try:
                 await self._hold()
@@ -327,7 +274,7 @@ class Keeper:
                 silence_limit=0.6 * settings.lease_seconds,
             )
         )
-        life.child.channel.post(Recorded(sequence=self._recorded))
+        life.child.channel.post(Recorded(sequence=self._recorder.last))
         for order in self._orders.values():
             life.child.channel.post(Send(command=order.command, repeated=order.repeated))
             order.repeated = True
@@ -391,12 +338,13 @@ class Keeper:
             case Ready():
                 life.ready.set()
             case Entry():
-                self._enqueue([frame])
+                self._recorder.take([frame])
+                if frame.sequence <= self._recorder.last:
+                    life.child.channel.post(Recorded(sequence=self._recorder.last))
             case Settled(message_id=message_id):
                 self._resolve(message_id)
             case Offer(pairing=pairing):
-                self._pairing = pairing
-                self._offered.set()
+                self._recorder.show(pairing)
             case Pulse():
                 life.pulse, life.pulse_at = frame, time.monotonic()
                 if not frame.connected:
@@ -414,6 +362,11 @@ class Keeper:
 
         def take_over(journal: Journal) -> None:
             if died:
+                why = last_words(self._house.folder(self.session))
+                log.error(
+                    "host.died",
+                    extra=fields(session_id=self.session.id, status=status, why=why),
+                )
                 detail = None if status is None else f"the process ended with status {status}"
                 change = msgspec.structs.replace(HOST_DIED, detail=detail)
                 journal.change(change, self._house.now())
@@ -427,8 +380,8 @@ class Keeper:
         if not quiet:
             await self._on_journal(lambda journal: self._conclude(journal, stop))
         before = -1
-        while before < self._recorded:
-            before = self._recorded
+        while before < self._recorder.last:
+            before = self._recorder.last
             await self._settled_down()
             await self._on_journal(self._tidy)
 
@@ -449,7 +402,7 @@ class Keeper:
             journal.settle(change, now)
 
     def _tidy(self, journal: Journal) -> None:
-        journal.forget(self._recorded)
+        journal.forget(self._recorder.last)
         if journal.session.state is SessionState.LOGGED_OUT:
             erase_credentials(self._house.folder(self.session))
 
@@ -462,7 +415,7 @@ class Keeper:
         def blocking() -> tuple[Session, list[Entry]]:
             with self._house.open(self.session) as journal:
                 work(journal)
-                return journal.session, journal.after(self._queued, PAGE)
+                return journal.session, journal.after(self._recorder.queued, PAGE)
 
         failures = 0
         while True:
@@ -475,7 +428,7 @@ class Keeper:
                     return
                 await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
             else:
-                self._enqueue(entries)
+                self._recorder.take(entries)
                 return
 
     async def _nudged(self, seconds: float) -> None:
@@ -484,67 +437,25 @@ class Keeper:
         except TimeoutError:
             return
 
-    # Entries to the outbox.
-
-    def _enqueue(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.sequence > self._queued:
-                self._queued = entry.sequence
-                self._waiting.append(entry)
-        if self._waiting:
-            self._idle.clear()
-            self._news.set()
-        elif self._life is not None:
-            self._life.child.channel.post(Recorded(sequence=self._recorded))
-
-    async def _record_all(self) -> None:
-        failures = 0
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._waiting:
-                batch = [
-                    self._waiting[index] for index in range(min(RECORD_BATCH, len(self._waiting)))
-                ]
-                try:
-                    await self._house.record(self.session, batch)
-                except Exception as error:  # noqa: BLE001 (one session's trouble must not end the others; nothing is lost)
-                    failures += 1
-                    log.warning(
-                        "record.failed",
-                        extra=fields(
-                            session_id=self.session.id, failures=failures, why=repr(error)
-                        ),
-                    )
-                    await asyncio.sleep(
-                        pause(failures, random.random(), first=RECORD_PAUSE, longest=RECORD_LONGEST)  # noqa: S311 (jitter)
-                    )
-                else:
-                    failures = 0
-                    self._after_record(batch)
-            self._idle.set()
-
-    def _after_record(self, batch: Sequence[Entry]) -> None:
+    def _on_recorded(self, batch: Sequence[Entry]) -> None:
         for entry in batch:
-            self._waiting.popleft()
-            self._recorded = entry.sequence
-            self.session = follow(self.session, entry.event)
             if isinstance(entry.event.data, MessageChange):
                 self._resolve(entry.event.data.message_id)
         if self._life is not None:
-            self._life.child.channel.post(Recorded(sequence=self._recorded))
+            self._life.child.channel.post(Recorded(sequence=self._recorder.last))
 
     async def _settled_down(self) -> None:
         """Wait until everything is recorded; on a quiet stop only for so long."""
-        while not self._idle.is_set():
+        while not self._recorder.idle.is_set():
             quiet = self._stop is not None and self._stop.quiet
             try:
-                await asyncio.wait_for(self._idle.wait(), QUIET_DRAIN_LIMIT if quiet else PING)
+                limit = QUIET_DRAIN_LIMIT if quiet else PING
+                await asyncio.wait_for(self._recorder.idle.wait(), limit)
             except TimeoutError:
                 if quiet:
                     log.warning(
                         "journal.left",
-                        extra=fields(session_id=self.session.id, entries=len(self._waiting)),
+                        extra=fields(session_id=self.session.id, entries=self._recorder.depth),
                     )
                     return
 
@@ -558,35 +469,6 @@ class Keeper:
             if not order.done.done():
                 order.done.set_exception(error)
         self._orders.clear()
-
-    async def _offer_all(self) -> None:
-        """The newest pairing to whoever shows it; an older one is of no use to anyone."""
-        failures = 0
-        while True:
-            await self._offered.wait()
-            self._offered.clear()
-            pairing = self._pairing
-            if pairing is None:
-                continue
-            try:
-                await self._house.offer(self.session, pairing)
-            except Exception as error:  # noqa: BLE001 (as above)
-                failures += 1
-                log.warning(
-                    "offer.failed", extra=fields(session_id=self.session.id, why=repr(error))
-                )
-                await asyncio.sleep(
-                    pause(failures, random.random(), first=RECORD_PAUSE, longest=RECORD_LONGEST)  # noqa: S311 (jitter)
-                )
-                self._offered.set()
-            else:
-                failures = 0
-
-
-def erase_credentials(folder: Path) -> None:
-    """Delete the device's keys; the journal stays, and with it the count of events."""
-    for path in folder.glob(f"{STORE}*"):
-        path.unlink(missing_ok=True)
 
 
 async def _first(one: Awaitable[object], other: "asyncio.Future[None]", seconds: float) -> None:

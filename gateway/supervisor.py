@@ -14,16 +14,9 @@ from typing import Final
 
 from gateway.changes import Change
 from gateway.frames import Entry, Stop
-from gateway.host.journal import Journal
-from gateway.keeper import (
-    HostStatus,
-    PAGE,
-    House,
-    Keeper,
-    Publish,
-    Record,
-    erase_credentials,
-)
+from gateway.host.journal import PAGE, Journal
+from gateway.house import House, Publish, Record, erase_credentials
+from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts

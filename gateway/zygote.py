@@ -1,9 +1,9 @@
 """The process that hosts are forked from: small, single-threaded, with their modules loaded.
 
-A fresh interpreter with neonize takes 47 MiB of its own; a fork of this one about 25, because the
-pages of Python and of the generated protobuf classes stay shared. The Go library itself must never
-be loaded here: a fork taken afterwards never connects. So the protobuf modules are imported under a
-stand-in for the package `neonize`, whose own import would load it.
+A fresh interpreter with neonize takes 47 MiB of its own; a fork of this one less than half,
+because the pages of Python and of the generated protobuf classes stay shared. The Go library itself
+must never be loaded here: a fork taken afterwards never connects. So the protobuf modules are
+imported under a stand-in for the package `neonize`, whose own import would load it.
 
 The gateway executes this module with the environment that Go must see, because Go reads the
 environment of the exec, not later changes. It dies with the gateway, and its hosts die with it.
@@ -65,27 +65,11 @@ _PRELOADED: Final = (
     "concurrent.futures.thread",
     "sqlite3",
     "ssl",
-    # What neonize imports of others; pylibmagic first, it lets `magic` find its library.
-    "pylibmagic",
-    "magic",
-    "PIL.Image",
-    "PIL.ImageSequence",
-    "httpx",
-    "linkpreview",
-    "phonenumbers",
-    "requests",
-    "segno",
-    "tqdm",
 )
 _PROTOBUFS: Final = (
     "neonize.proto.Neonize_pb2",
-    "neonize.proto.waAICommon.WAWebProtobufsAICommon_pb2",
-    "neonize.proto.waAICommonDeprecated.WAAICommonDeprecated_pb2",
-    "neonize.proto.waCommon.WACommon_pb2",
     "neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2",
-    "neonize.proto.waConsumerApplication.WAConsumerApplication_pb2",
     "neonize.proto.waE2E.WAWebProtobufsE2E_pb2",
-    "neonize.proto.waMsgApplication.WAMsgApplication_pb2",
 )
 _OURS: Final = ("gateway.host.life",)
 
@@ -97,13 +81,15 @@ def preload() -> None:
     protobufs()
     for name in _OURS:
         importlib.import_module(name)
+    if "neonize" in sys.modules:
+        raise ImportError("a module of ours imports neonize itself, and so its Go library")
 
 
 def protobufs() -> None:
     """Import neonize's generated protobuf modules without running its `__init__`.
 
-    Afterwards `from neonize.proto.Neonize_pb2 import …` works, and `import neonize` still does what
-    it always does.
+    Afterwards `from neonize.proto.Neonize_pb2 import …` works without the package, and
+    `import neonize` still does what it always does.
     """
     if "neonize" in sys.modules:
         return

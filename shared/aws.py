@@ -56,7 +56,7 @@ class Op(Generic[T]):
     of ours and is raised as the client's own error.
     """
 
-    service: Literal["dynamodb", "sqs", "s3"]
+    service: Literal["dynamodb", "sqs", "s3", "secretsmanager"]
     action: str
     """botocore's name of the method: `put_item`, `send_message`."""
     params: Callable[[Places], Params]

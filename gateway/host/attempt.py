@@ -105,7 +105,7 @@ class Attempt:
             await self.request(self._wanted)
 
     async def request(self, phone_number: str) -> None:
-        """Ask for a code for a number: at once, or with the first QR. A new one replaces the old."""
+        """Ask for a code: at once, or with the first QR. A new one replaces the old."""
         self._wanted = phone_number
         if self._current is None:
             return

@@ -164,7 +164,7 @@ def unknown_lids(message: ReceivedMessage) -> frozenset[str]:
 def with_numbers(message: ReceivedMessage, numbers: Mapping[str, str]) -> ReceivedMessage:
     """The same message, its LIDs replaced by those numbers (E.164 by LID) that were found."""
     sender = message.sender
-    if sender.lid in numbers and not sender.phone_number:
+    if sender.lid and sender.lid in numbers and not sender.phone_number:
         sender = msgspec.structs.replace(sender, phone_number=numbers[sender.lid])
     return msgspec.structs.replace(
         message, sender=sender, chat=numbers.get(message.chat, message.chat)

@@ -32,6 +32,8 @@ from shared.session import Session
 FILE: Final = "journal.db"
 _VERSION: Final = 1
 
+PAGE: Final = 500
+"""Entries a reader asks for at a time."""
 REMEMBERED: Final = 30 * clock.DAY
 """How long a sent message's WhatsApp id is kept: WhatsApp itself holds an undelivered message for
 about a month, so a receipt later than that is not to be expected."""

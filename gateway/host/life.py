@@ -1,7 +1,7 @@
 """The life of a session host: begin, connect, take and hand on, and end.
 
-The zygote imports this module before it forks, so it must not load the Go library; `connect` does
-that, in the host. The process ends by `os._exit` only, because the library's threads never end.
+The zygote imports this module before it forks; the Go library is loaded by making a `Socket`, in
+the host. The process ends by `os._exit` only, because the library's threads never end.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final, TextIO, assert_never, cast
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -41,7 +41,9 @@ from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, 
 from gateway.host.disconnects import Fate, Verdict
 from gateway.host.events import read
 from gateway.host.journal import MOST_HELD, Journal, Order
+from gateway.host.paths import LAST_WORDS
 from gateway.host.sender import Sender, settle_interrupted
+from gateway.host.socket import Socket, dsn
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -50,9 +52,6 @@ from shared.logs import fields
 from shared.session import Pairing, Reason, Trigger
 
 log = logging.getLogger(__name__)
-
-STORE: Final = "device.db"
-"""The credentials, in the session's folder."""
 
 THREADS: Final = 12
 """One is held by the library for good; the rest are for calls that may block for long."""
@@ -106,7 +105,23 @@ async def _live(end: socket.socket) -> None:
     if not frames or not isinstance(frames[0], Begin):
         log.error("host.not_begun")
         os._exit(EXIT_ALONE)
-    await Host(frames[0], channel, frames[1:]).run()
+    begin = frames[0]
+    set_aside_stderr(Path(begin.folder) / LAST_WORDS)
+    log.info("host.begun", extra=fields(session_id=begin.session.id, pid=os.getpid()))
+    await Host(begin, channel, frames[1:]).run()
+
+
+def set_aside_stderr(path: Path) -> None:
+    """Let the library's own prints and its last words go to a file; our log lines stay.
+
+    The library writes to descriptor 2 whatever it likes, and when it aborts, why.
+    """
+    ours = os.fdopen(os.dup(2), "w", buffering=1)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            cast("logging.StreamHandler[TextIO]", handler).setStream(ours)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 2)
 
 
 class Host:
@@ -165,39 +180,33 @@ class Host:
         self._wake.set()
         async with asyncio.TaskGroup() as group:
             self._group = group
-            tasks = [
-                group.create_task(self._listen()),
-                group.create_task(self._hand_on()),
-                group.create_task(self._beat()),
-            ]
+            group.create_task(self._listen())
+            group.create_task(self._hand_on())
+            group.create_task(self._beat())
             await self._connect()
-            tasks.append(group.create_task(self._sender.run()))
-            tasks.append(group.create_task(self._look_up()))
+            group.create_task(self._sender.run())
+            group.create_task(self._look_up())
             stop = await self._ended
             await self._close(stop)
-            for task in tasks:
-                task.cancel()
             self._journal.close()
             # The task that runs the library's loop would hold the group for ever.
             os._exit(EXIT_DONE)
 
     async def _connect(self) -> None:
-        # Imported here because it loads the Go library, which no process may do before it forks.
-        module = importlib.import_module("gateway.host.socket")
-        if self._begin.prelude:
-            importlib.import_module(self._begin.prelude).install()
-        wire: Wire = module.Socket(
-            name=module.dsn(self._store, self._begin.journal_mode, sync=self._begin.journal_sync),
-            uuid=self._begin.session.id,
+        begin = self._begin
+        wire = Socket(
+            name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
+            uuid=begin.session.id,
             take=self._take,
             offer=self._on_qr,
             status=self._on_status,
         )
+        if begin.prelude:
+            importlib.import_module(begin.prelude).install()
         await self._channel.send(Ready(pid=os.getpid()))
         self._login_due = time.monotonic() + FIRST_WORD
         self._wire = wire
-        library = await wire.connect(self._begin.proxy)
-        library.add_done_callback(self._on_library_end)
+        wire.connect(begin.proxy).add_done_callback(self._on_library_end)
 
     def _line(self) -> Wire:
         if self._wire is None:
@@ -288,14 +297,13 @@ class Host:
         log.info("pairing.status", extra=fields(status=text))
         self._judge(disconnects.status(text, early=self._attempt.early()))
 
-    def _on_library_end(self, task: "asyncio.Task[None]") -> None:
+    def _on_library_end(self, ended: "asyncio.Future[str]") -> None:
         """Its loop ended, unasked: dialling failed, or an event it could not encode ended it."""
-        if self._ended.done() or task.cancelled():
+        if self._ended.done() or ended.cancelled():
             return
-        error = task.exception()
-        text = "the library stopped" if error is None else str(error)
-        log.error("host.library_ended", extra=fields(why=disconnects.words(text)))
-        self._judge(disconnects.undialled(text))
+        why = disconnects.words(ended.result() or "the library stopped")
+        log.error("host.library_ended", extra=fields(why=why))
+        self._judge(disconnects.undialled(why))
 
     def _judge(self, verdict: Verdict) -> None:
         self._follow(verdict, clock.millis())
@@ -436,8 +444,7 @@ class Host:
                 self._journal.change(STOPPED, clock.millis())
         self._wake.set()
         await _within(FLUSH_LIMIT, self._flushed())
-        await self._channel.send(Farewell(asked=stop is not None))
-        await _within(FLUSH_LIMIT, self._channel.close())
+        await _within(FLUSH_LIMIT, self._channel.send(Farewell(asked=stop is not None)))
 
     async def _log_out(self) -> str | None:
         """Remove the device from the account; in words why not, if that failed."""
@@ -453,11 +460,13 @@ class Host:
         """Wait until the library's thread has handed over what it had."""
         until = time.monotonic() + DRAIN_LIMIT
         self._last_event = time.monotonic()
-        while time.monotonic() < until and time.monotonic() - self._last_event < QUIET:
+        while time.monotonic() < until and time.monotonic() - self._last_event < QUIET:  # noqa: ASYNC110 (another thread's clock)
             await asyncio.sleep(QUIET / 4)
 
     async def _flushed(self) -> None:
-        while self._passed_on < self._journal.last and (self._passed_on - self._recorded < WINDOW):
+        while (  # noqa: ASYNC110 (only on the way out)
+            self._passed_on < self._journal.last and self._passed_on - self._recorded < WINDOW
+        ):
             await asyncio.sleep(0.01)
 
 

@@ -1,7 +1,7 @@
 """Messages out, one at a time, each with its intent journalled before it is handed over.
 
 A send ends in exactly one outcome: sent, failed, or uncertain where the connection was cut between
-handing it over and WhatsApp's answer. While there is no connection it waits, until its time is over.
+handing it over and WhatsApp's answer. Without a connection it waits, until its time is over.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What a host asks of the WhatsApp library, and how it is refused.
 
-`gateway/host/socket.py` is the library; it can be loaded only in a process that will never fork.
+`gateway/host/socket.py` is the one there is; it loads the library, after which no process can fork.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ class NotRemoved(ZapgateError):
 class Wire(Protocol):
     """One connection to WhatsApp."""
 
-    async def connect(self, proxy: str) -> "asyncio.Task[None]":
-        """Dial. The task lasts as long as the library's loop does; its end is never good news."""
+    def connect(self, proxy: str) -> "asyncio.Future[str]":
+        """Dial. The future lasts as long as the library's loop; its end is never good news."""
         ...
 
     async def send(self, to: str, text: str, secret: bytes) -> str:

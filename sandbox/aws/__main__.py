@@ -18,7 +18,7 @@ async def lint(home: Path) -> None:
         ToolError: with everything that was found.
     """
     # Nothing is asked of AWS, but SAM wants to know which region it would be.
-    sam = await sam_cli(home, {"AWS_DEFAULT_REGION": REGION}, print)
+    sam = await sam_cli(home, {"AWS_DEFAULT_REGION": REGION}, print, print)
     template = ("--template-file", "template.yaml")
     results = await asyncio.gather(
         sam.cfn_lint(),

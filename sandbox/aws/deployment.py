@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.aws.emulator import EmbeddedAws
-from sandbox.aws.sam import host_parameters, sam_cli
+from sandbox.aws.sam import host_parameters, sam_cli, transcript
 from sandbox.aws.template import (
     CAPABILITIES,
     StackEnvironment,
@@ -54,10 +54,12 @@ async def deploy(
         StackFailedError: the stack did not come up.
     """
     template = template_path()
-    sam = await sam_cli(home, aws.environment, log)
+    sam = await sam_cli(home, aws.environment, log, transcript(home))
     built = sam.build_folder(stack)
+    log("sam build: packaging the control plane for Lambda")
     await sam.run("build", "--template-file", str(template), "--build-dir", str(built))
     given = {"DeletionProtection": "false", **host_parameters(), **(parameters or {})}
+    log("sam deploy: applying template.yaml")
     await sam.run(
         "deploy",
         *("--template-file", str(built / "template.yaml")),

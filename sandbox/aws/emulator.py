@@ -33,7 +33,6 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embed
 
 # It is up in a quarter of a second here; a loaded laptop is not ten times a hundred slower.
 _READY_SECONDS = 30.0
-_STOP_SECONDS = 5.0
 
 # Somebody may take the free port between our look and the emulator's bind.
 _ATTEMPTS = 3
@@ -180,14 +179,10 @@ async def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """End it and its functions' workers. Nothing in its memory is worth an orderly stop."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _free_port() -> int:

@@ -17,9 +17,28 @@ exec "$PYTHON" deploy/package_function.py "$ARTIFACTS_DIR" "$ARCHITECTURE"
 """
 
 
-async def sam_cli(home: Path, aws_environment: Mapping[str, str], log: Log = quiet) -> "Sam":
-    """The SAM CLI, installed under `home` on first use. Raises ToolError if that fails."""
-    return Sam(await tool_python(home, SAM, log), home, aws_environment, log)
+async def sam_cli(
+    home: Path, aws_environment: Mapping[str, str], log: Log = quiet, lines: Log = quiet
+) -> "Sam":
+    """The SAM CLI, installed under `home` on first use; `lines` gets what it prints.
+
+    Raises:
+        ToolError: it could not be installed.
+    """
+    return Sam(await tool_python(home, SAM, log), home, aws_environment, lines)
+
+
+def transcript(home: Path) -> Log:
+    """A log into a file under `home`, where what SAM printed last can be read."""
+    file = home.resolve() / "logs" / "sam.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("")
+
+    def write(line: str) -> None:
+        with file.open("a") as open_file:
+            open_file.write(f"{line}\n")
+
+    return write
 
 
 def host_parameters() -> dict[str, str]:
@@ -38,7 +57,7 @@ class Sam:
     python: Path
     home: Path
     aws_environment: Mapping[str, str]
-    log: Log
+    lines: Log
 
     async def run(self, *arguments: str) -> str:
         """`sam <arguments>`. Raises ToolError with its last lines."""
@@ -48,7 +67,7 @@ class Sam:
             [str(self.python), "-m", "samcli", *arguments, "--config-file", str(config)],
             self._environment(),
             folder=config.parent,
-            log=self.log,
+            log=self.lines,
         )
 
     def build_folder(self, stack: str) -> Path:
@@ -59,7 +78,7 @@ class Sam:
         """Lint template.yaml. Raises ToolError with the findings, warnings included."""
         template = str(template_path())
         return await run_program(
-            [str(self.python.with_name("cfn-lint")), template], self._environment(), log=self.log
+            [str(self.python.with_name("cfn-lint")), template], self._environment(), log=self.lines
         )
 
     def _environment(self) -> dict[str, str]:
@@ -81,7 +100,13 @@ class Sam:
         folder = self.home.resolve() / "bin"
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.which("make") is None:
-            make = folder / "make"
-            make.write_text(_MAKE)
-            make.chmod(0o755)
+            stand_in_for_make(folder)
         return folder
+
+
+def stand_in_for_make(folder: Path) -> Path:
+    """Write a make into `folder` that can do what `sam build` asks of it here."""
+    make = folder / "make"
+    make.write_text(_MAKE)
+    make.chmod(0o755)
+    return make

@@ -3,6 +3,7 @@
 import hashlib
 
 from sandbox.whatsapp.connection import Connection
+from sandbox.whatsapp.device_news import announce
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.jid import SERVER, Jid
 from sandbox.whatsapp.media import HOST
@@ -46,6 +47,7 @@ def remove(world: World, device: Device) -> None:
         device.outlet.end(REMOVED)
     for user in world.directory:
         user.watchers.discard(device)
+    announce(world, device.user)
 
 
 def get_privacy(_world: World, device: Device, _query: Node) -> tuple[Node, ...]:
@@ -114,6 +116,11 @@ def status_privacy(_world: World, _device: Device, _query: Node) -> tuple[Node, 
 def set_about(_world: World, device: Device, query: Node) -> tuple[Node, ...]:
     device.user.about = query.children[0].data.decode(errors="replace")
     return ()
+
+
+def properties(_world: World, _device: Device, _query: Node) -> tuple[Node, ...]:
+    """What the server switches on and off in clients: nothing here."""
+    return (node("props", {"protocol": "1", "hash": "sandbox"}),)
 
 
 def mex(_world: World, _device: Device, _query: Node) -> tuple[Node, ...]:

@@ -37,6 +37,7 @@ class Connection:
         self._line: asyncio.Queue[Node | None] = asyncio.Queue()
         self._requests: dict[str, asyncio.Future[Node]] = {}
         self._ending = False
+        self._lingers = False
 
     def send(self, stanza: Node) -> None:
         if not self._ending:
@@ -64,6 +65,7 @@ class Connection:
         for stanza in last:
             self.send(stanza)
         self._ending = True
+        self._lingers = bool(last)
         self._line.put_nowait(None)
 
     async def abort(self) -> None:
@@ -110,17 +112,17 @@ class Connection:
         return early.pop(0)
 
     async def _read(self, frames: Frames, early: list[bytes], channel: Established) -> None:
-        for data in early:
-            self._take(channel.receiving.decrypt(data))
-        async for message in self._socket:
-            if message.type is not WSMsgType.BINARY:
-                return
-            try:
-                for data in frames.feed(message.data):
+        waiting = early
+        try:
+            while True:
+                for data in waiting:
                     self._take(channel.receiving.decrypt(data))
-            except (HandshakeError, MalformedNodeError) as error:
-                logger.warning("sandbox.frame_refused", extra={"reason": str(error)})
-                return
+                message = await self._socket.receive()
+                if message.type is not WSMsgType.BINARY:
+                    return
+                waiting = frames.feed(message.data)
+        except (HandshakeError, MalformedNodeError) as error:
+            logger.warning("sandbox.frame_refused", extra={"reason": str(error)})
 
     def _take(self, plain: bytes) -> None:
         stanza = decode(plain)
@@ -134,7 +136,8 @@ class Connection:
         while (stanza := await self._line.get()) is not None:
             if not await self._put(frame(channel.sending.encrypt(encode(stanza)))):
                 return
-        await asyncio.sleep(LAST_WORDS)
+        if self._lingers:
+            await asyncio.sleep(LAST_WORDS)
         await self._socket.close()
 
     async def _put(self, data: bytes) -> bool:

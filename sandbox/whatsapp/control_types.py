@@ -203,7 +203,10 @@ class Ban(msgspec.Struct, frozen=True, tag_field="kind", tag="ban", forbid_unkno
 class Silence(
     msgspec.Struct, frozen=True, tag_field="kind", tag="silence", forbid_unknown_fields=True
 ):
-    """The connections stay open and nothing a client sends is answered."""
+    """The connections stay open, and nothing passes in either direction.
+
+    A login is still answered. What could not be brought is brought when `on` is false.
+    """
 
     on: bool = True
 
@@ -220,6 +223,14 @@ class Nack(msgspec.Struct, frozen=True, tag_field="kind", tag="nack", forbid_unk
     """The next messages are refused, as with 463 (reach-out timelock) or 475 (new-chat capping)."""
 
     code: Code
+    times: Times = 1
+
+
+class Garble(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="garble", forbid_unknown_fields=True
+):
+    """The next ciphertexts to this person's devices are spoilt: each has to be asked for again."""
+
     times: Times = 1
 
 
@@ -253,6 +264,7 @@ Fault = (
     | Silence
     | AckDelay
     | Nack
+    | Garble
     | Hold
     | LogOut
     | Replaced

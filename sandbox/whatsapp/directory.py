@@ -66,6 +66,7 @@ class Faults:
     ack_delay: float = 0.0
     nack: int | None = None
     nacks_left: int = 0
+    garbled: int = 0
     kept: deque[tuple[Device, Node]] = field(default_factory=deque[tuple[Device, Node]])
     next_login: deque[Node] = field(default_factory=deque[Node])
 

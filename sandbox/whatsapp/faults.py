@@ -37,17 +37,18 @@ def inflict(world: World, user: User, fault: bodies.Fault) -> None:  # noqa: C90
         case bodies.Ban():
             attrs = {"reason": "402", "code": str(fault.code), "expire": str(fault.expire)}
             _fail_logins(user, node("failure", attrs), 1, drop=fault.drop)
-        case bodies.Silence():
-            faults.silent = fault.on
+        case bodies.Silence() if fault.on:
+            faults.silent = True
         case bodies.AckDelay():
             faults.ack_delay = fault.seconds
         case bodies.Nack():
             faults.nack, faults.nacks_left = fault.code, fault.times
-        case bodies.Hold():
-            if fault.on:
-                faults.held = True
-            else:
-                world.release(user)
+        case bodies.Garble():
+            faults.garbled = fault.times
+        case bodies.Hold() if fault.on:
+            faults.held = True
+        case bodies.Silence() | bodies.Hold():
+            world.release(user)
         case bodies.LogOut():
             for device in user.companions:
                 remove(world, device)
@@ -73,7 +74,7 @@ def _fail_logins(user: User, failure: Node, times: int, *, drop: bool) -> None:
 
 def _clear(world: World, user: User) -> None:
     faults = user.faults
-    faults.silent = False
+    faults.garbled = 0
     faults.ack_delay = 0.0
     faults.nack, faults.nacks_left = None, 0
     faults.next_login.clear()

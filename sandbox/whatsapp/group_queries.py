@@ -18,10 +18,16 @@ def create(world: World, device: Device, query: Node) -> tuple[Node, ...]:
         raise RefusedError(406)
     group = world.groups.create(subject, device.user, world.clock(), world.rand(8).hex())
     answers = [_join(world, group, each) for each in asked.all("participant")]
-    described = _described(group)
-    _tell(world, group, device, node("create", {"type": "new"}, described))
+    described = tell_created(world, group, device)
     failed = [answer for answer in answers if answer.text("error")]
     return (Node("group", described.attrs, (*described.children, *failed)),)
+
+
+def tell_created(world: World, group: Group, by: Device) -> Node:
+    """Tell the members of a new group; return its description."""
+    described = _described(group)
+    _tell(world, group, by, node("create", {"type": "new"}, described))
+    return described
 
 
 def query(world: World, device: Device, query: Node) -> tuple[Node, ...]:

@@ -49,6 +49,8 @@ HANDLERS: dict[tuple[str, str, str], Handler] = {
     ("status", "get", "privacy"): accounts.status_privacy,
     ("status", "set", "status"): accounts.set_about,
     ("disappearing_mode", "set", ANY): _nothing,
+    ("w", "get", "props"): accounts.properties,
+    ("abt", "get", "props"): accounts.properties,
     ("w:mex", "get", ANY): accounts.mex,
     ("w:g2", "set", "create"): group_queries.create,
     ("w:g2", "get", "query"): group_queries.query,
@@ -84,6 +86,11 @@ def answer(world: World, device: Device, query: Node) -> None:
 def unknown(query: Node) -> Node:
     """The answer to what we do not know."""
     return _error(query, 501, "feature-not-implemented")
+
+
+def failed(query: Node) -> Node:
+    """The answer when we are at fault."""
+    return _error(query, 500, "internal-server-error")
 
 
 def answer_unpaired(query: Node) -> Node:

@@ -10,6 +10,7 @@ import base64
 import msgspec
 
 from sandbox.whatsapp.connection import REQUEST_TIMEOUT, ClosedError, Connection
+from sandbox.whatsapp.device_news import announce
 from sandbox.whatsapp.directory import Device, User
 from sandbox.whatsapp.jid import SERVER
 from sandbox.whatsapp.login import Registration
@@ -161,6 +162,7 @@ class Pairings:
     def admit(self, candidate: Candidate, device: Device) -> None:
         """Make the client a device of its user and send it off to log in."""
         device.user.devices[device.number] = device
+        announce(self._world, device.user, but=device)
         candidate.connection.end(RESTART)
 
 

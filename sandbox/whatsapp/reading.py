@@ -5,7 +5,7 @@ import logging
 from sandbox.whatsapp import linking, plaintexts, prekeys, router, writing
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.jid import Jid
-from sandbox.whatsapp.person import PREKEYS, Person, Received, Typing
+from sandbox.whatsapp.person import KEPT_MESSAGES, PREKEYS, Person, Received, Typing
 from sandbox.whatsapp.plaintexts import PlaintextError
 from sandbox.whatsapp.refusals import RefusedError
 from sandbox.whatsapp.signal import unpad
@@ -31,6 +31,9 @@ def read(person: Person, stanza: Node) -> None:
             _typing(person, stanza)
         case "notification" if stanza.text("type") == "encrypt":
             person.device.one_time.extend(person.signal.add_prekeys(PREKEYS, person.world.rand))
+        case "notification" if stanza.text("type") == "w:gp2" and stanza.child("remove"):
+            # Who was removed knows our key of this group; the next message needs another one.
+            person.signal.forget_sender_key(str(stanza.jid("from")))
         case "notification" if stanza.text("type") == "companion":
             companion = person.world.directory.device(stanza.jid("from"))
             if companion is not None:
@@ -48,15 +51,15 @@ def _message(person: Person, stanza: Node) -> None:
     try:
         found = [_decrypt(person, sender, origin, enc) for enc in stanza.all("enc")]
     except DuplicateMessageError:
-        _confirm(person, stanza, origin)
+        _confirm(person, stanza, origin, sender)
         return
     except (SignalError, PlaintextError) as error:
         _ask_again(person, stanza, origin, sender, error)
         return
     person.refused.pop(stanza.text("id"), None)
+    _confirm(person, stanza, origin, sender)
     for message in found:
         _take(person, stanza, origin, sender, message)
-    _confirm(person, stanza, origin)
 
 
 def _decrypt(person: Person, sender: Device, origin: Jid, enc: Node) -> "plaintexts.AnyMessage":
@@ -110,8 +113,9 @@ def _take(
         writing.send_text(person, sender.user, said.text)
 
 
-def _confirm(person: Person, stanza: Node, origin: Jid) -> None:
-    if person.delivers and stanza.text("category") != "peer":
+def _confirm(person: Person, stanza: Node, origin: Jid, sender: Device) -> None:
+    """Say that a message arrived; what own companions sent needs no word."""
+    if person.delivers and sender.user is not person.user:
         _send_receipt(person, origin, stanza.text("id"), "", stanza.jid("participant"))
 
 
@@ -194,4 +198,5 @@ def _typing(person: Person, stanza: Node) -> None:
     if user is not None and stanza.children:
         state = stanza.children[0].tag
         person.typing.append(Typing(f"+{user.number}", state, person.world.clock()))
+        del person.typing[:-KEPT_MESSAGES]
         person.tell()

@@ -8,7 +8,7 @@ import logging
 
 from sandbox.whatsapp import messages, presence, receipts
 from sandbox.whatsapp.directory import Device
-from sandbox.whatsapp.iqs import answer
+from sandbox.whatsapp.iqs import answer, failed
 from sandbox.whatsapp.wabinary import Node
 from sandbox.whatsapp.world import World
 
@@ -16,9 +16,18 @@ logger = logging.getLogger(__name__)
 
 
 def handle(world: World, device: Device, stanza: Node) -> None:
-    """Act on one stanza of a logged-in device."""
+    """Act on one stanza of a logged-in device; a fault of ours must not take its connection."""
     if device.user.faults.silent and device.number:
         return
+    try:
+        _handle(world, device, stanza)
+    except Exception:
+        logger.exception("sandbox.stanza_failed", extra={"stanza": stanza.tag})
+        if stanza.tag == "iq":
+            world.deliver(device, failed(stanza))
+
+
+def _handle(world: World, device: Device, stanza: Node) -> None:
     match stanza.tag:
         case "iq" if stanza.text("type") in ("get", "set"):
             answer(world, device, stanza)

@@ -42,6 +42,8 @@ class Server:
             await self._runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.WebSocketResponse:
+        if self._world.is_down():
+            raise web.HTTPServiceUnavailable
         socket = Connection.new_socket()
         await socket.prepare(request)
         connection = Connection(self._world, socket)

@@ -8,12 +8,11 @@ on the difference, so both are kept apart here: `Jid` and `str`. So are texts an
 
 import zlib
 from collections.abc import Mapping
-from enum import IntEnum
-from importlib.resources import files
 
 import msgspec
 
 from sandbox.whatsapp.jid import LID_SERVER, PHONE_SERVER, Jid
+from sandbox.whatsapp.tokens import TABLES, TOKENS, Tag
 
 MAX_FRAME = 1 << 24  # a frame's length is three bytes
 MAX_INFLATED = 1 << 24  # no honest stanza unpacks to more than a frame may hold
@@ -21,25 +20,6 @@ MAX_DEPTH = 64  # real stanzas nest about eight deep
 MAX_PACKED = 127  # a packed text's length is seven bits
 
 COMPRESSED = 2  # bit of the byte before every node
-
-
-class Tag(IntEnum):
-    """What comes next on the wire; the numbers between are tokens themselves."""
-
-    LIST_EMPTY = 0
-    DICTIONARY_0 = 236
-    DICTIONARY_3 = 239
-    INTEROP_JID = 245
-    FB_JID = 246
-    AD_JID = 247
-    LIST_8 = 248
-    LIST_16 = 249
-    JID_PAIR = 250
-    HEX_8 = 251
-    BINARY_8 = 252
-    BINARY_20 = 253
-    BINARY_32 = 254
-    NIBBLE_8 = 255
 
 
 NIBBLES = "0123456789-."
@@ -55,29 +35,14 @@ class MalformedNodeError(ValueError):
     """Bytes that are no node, or a node that has no bytes."""
 
 
-class Tables(msgspec.Struct, frozen=True):
-    single: list[str]
-    double: list[list[str]]
-
-
-def _read_tables() -> Tables:
-    raw = files("sandbox.whatsapp").joinpath("tokens.json").read_bytes()
-    return msgspec.json.decode(raw, type=Tables)
-
-
-TABLES = _read_tables()
-TOKENS: dict[str, bytes] = {
-    word: bytes([Tag.DICTIONARY_0 + dictionary, index])
-    for dictionary, words in enumerate(TABLES.double)
-    for index, word in enumerate(words)
-} | {word: bytes([index]) for index, word in enumerate(TABLES.single) if word}
-
-
 Attribute = str | Jid
 
 
 class Node(msgspec.Struct, frozen=True):
-    """One stanza or part of one. Content is other nodes, bytes, a text, or nothing."""
+    """One stanza or part of one. Content is other nodes, bytes, a text, or nothing.
+
+    A text that is neither a token nor packed is written like bytes, and so is read as bytes.
+    """
 
     tag: str
     attrs: Mapping[str, Attribute] = {}

@@ -89,6 +89,8 @@ class World:
             return
         if device.number and stanza.tag in KEPT:
             self._keep(device, stanza)
+        if device.number and faults.silent:
+            return
         if device.number == 0:
             self._mail.append((device, stanza))
             if not self._sorting:
@@ -122,8 +124,12 @@ class World:
         device.pending.pop((tag, stanza_id, kind), None)
 
     def release(self, user: User) -> None:
-        """End the holding back of a user's messages."""
-        user.faults.held = False
+        """End the holding back of a user's messages, and the silence of its connections."""
+        user.faults.held = user.faults.silent = False
+        for device in user.companions:
+            if device.outlet is not None:
+                for stanza in list(device.pending.values()):
+                    device.outlet.send(stanza)
         while user.faults.kept:
             self.deliver(*user.faults.kept.popleft())
 

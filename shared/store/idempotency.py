@@ -43,7 +43,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     fingerprint: str
     owner: str
-    """The request's id."""
+    """A random mark of this one request: a repeat is another owner."""
     now: int
 
     @property

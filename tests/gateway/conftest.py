@@ -1,4 +1,7 @@
-"""A gateway's parts on the embedded AWS: each test has a table and queues of its own."""
+"""A gateway's parts on the embedded AWS: each test has a table and queues of its own.
+
+neonize's protobuf modules are there without its library, as a host has them before it connects.
+"""
 
 import copy
 import secrets
@@ -10,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.aws import Aws
+from gateway.zygote import protobufs
 from sandbox.aws import EmbeddedAws, StackEnvironment
 from shared import clock, ids
 from shared.env import Settings, settings
@@ -21,6 +25,8 @@ from shared.signing import SECRET_BYTES, webhook_secret
 from shared.store import sessions, tenants, webhooks
 from shared.tenant import Tenant, TenantStatus
 from shared.webhook import Endpoint, EndpointStatus
+
+protobufs()
 
 FreshStack = Callable[..., StackEnvironment]
 

@@ -81,7 +81,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], reason: str) -> None:
     """Ask again and again until it holds; fail with the reason when it is too late."""
     try:
         async with asyncio.timeout(DEADLINE):
-            while not await holds():  # noqa: ASYNC110 - another process does not set our events
+            while not await holds():
                 await asyncio.sleep(0.05)
     except TimeoutError:
         pytest.fail(f"{reason} in {DEADLINE} s")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pylibmagic  # noqa: F401  # pyright: ignore[reportUnusedImport] - its import is its effect
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from neonize import events
 from neonize._binder import ProxySettings
 from neonize.aioze.client import NewAClient
@@ -66,9 +66,9 @@ class Commands:
         image = await self.client.build_image_message(bytes.fromhex(data), caption=caption)
         return {"id": (await self.client.send_message(build_jid(to), image)).ID}
 
-    async def download(self, message: str) -> str:
-        content = Message.FromString(bytes.fromhex(message))
-        return (await self.client.download_any(content)).hex()
+    async def download(self, content: dict[str, Any]) -> str:
+        data = await self.client.download_any(ParseDict(content, Message()))
+        return bytes(data or b"").hex()
 
     async def is_on_whatsapp(self, numbers: list[str]) -> list[dict[str, Any]]:
         return [MessageToDict(each) for each in await self.client.is_on_whatsapp(*numbers)]

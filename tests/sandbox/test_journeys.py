@@ -25,8 +25,16 @@ async def _no_devices(control: ControlClient) -> bool:
     return not await control.devices(OWNER)
 
 
+async def _nothing_pending(control: ControlClient) -> bool:
+    return all(device.pending == 0 for device in await control.devices(OWNER))
+
+
 async def _announces(client: NeonizeClient) -> bool:
     return await client.do("presence", available=True) is None
+
+
+def is_about(event: Event, group: str) -> bool:
+    return f"{event['GroupInfo']['JID']['User']}@g.us" == group
 
 
 def is_receipt(kind: str, message_id: str) -> Callable[[Event], bool]:
@@ -58,7 +66,6 @@ async def test_linking_by_code_survives_a_wrong_code(
     with pytest.raises(ControlError) as refused:
         await control.type_code(OWNER, wrong)
     assert refused.value.problem.status == 422
-    code = await client.do("pair_phone", number=OWNER)
     await control.type_code(OWNER, code)
     paired = await client.until("PairStatus")
     assert paired["ID"]["User"] == OWNER.removeprefix("+")
@@ -95,6 +102,7 @@ async def test_a_conversation_goes_both_ways_with_receipts(
         await control.send(CONTACT, OWNER, f"answer {number}")
         await receive(client, f"answer {number}")
     assert (await control.person(CONTACT)).undecryptable == 0
+    await eventually(lambda: _nothing_pending(control), "not everything was confirmed")
 
 
 async def test_what_happens_while_a_client_is_away_waits_for_it(
@@ -209,12 +217,19 @@ async def test_groups_carry_messages_both_ways(
         CONTACT,
         OTHER,
     }
-    await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
+    sent = await client.do("send", to=made["JID"]["User"], server="g.us", text="to all")
     for number in (CONTACT, OTHER):
         assert (await control.wait_for_text(number, "to all")).chat == jid
+    await client.until("Receipt", is_receipt("DELIVERED", sent["id"]))
     await control.send(CONTACT, jid, "from one")
     await receive(client, "from one")
     await control.wait_for_text(OTHER, "from one")
+
+    other = await control.create_group("Theirs", CONTACT, [OWNER])
+    joined = await client.until("JoinedGroup", lambda each: is_about(each, other.jid))
+    assert joined["GroupInfo"]["GroupName"]["Name"] == "Theirs"
+    await control.send(CONTACT, other.jid, "welcome")
+    await receive(client, "welcome")
 
 
 async def test_media_travels_sealed(client: NeonizeClient, control: ControlClient) -> None:
@@ -223,7 +238,7 @@ async def test_media_travels_sealed(client: NeonizeClient, control: ControlClien
     sent = await client.do("send_image", to=CONTACT[1:], data=PNG.hex(), caption="a dot")
     got = await control.wait_for_text(CONTACT, "a dot")
     assert (got.id, got.kind) == (sent["id"], "imageMessage")
-    assert got.content["imageMessage"]["directPath"].startswith("/v/")
+    assert await client.do("download", content=got.content) == PNG.hex()
 
 
 async def test_held_messages_and_late_acknowledgements(
@@ -242,6 +257,45 @@ async def test_held_messages_and_late_acknowledgements(
     assert [each.text for each in await control.received(CONTACT)] == ["slow"]
     await control.fault(CONTACT, faults.Hold(on=False))
     await control.wait_for_text(CONTACT, "kept back")
+
+
+async def test_what_cannot_be_read_is_asked_for_again(
+    client: NeonizeClient, control: ControlClient
+) -> None:
+    """A spoilt ciphertext is sent again on request, by the client and to the client."""
+    await link(client, control)
+    for number, (garbled, spoilt) in enumerate([(CONTACT, True), (OWNER, False)] * 2):
+        await control.fault(garbled, faults.Garble())
+        if spoilt:
+            await client.do("send", to=CONTACT[1:], text=f"spoilt {number}")
+            await control.wait_for_text(CONTACT, f"spoilt {number}")
+        else:
+            await control.send(CONTACT, OWNER, f"spoilt {number}")
+            await receive(client, f"spoilt {number}")
+    assert (await control.person(CONTACT)).undecryptable == 0
+
+
+async def test_all_devices_of_an_account_see_its_chats(
+    start_neonize: NeonizeStarter, control: ControlClient
+) -> None:
+    """What the phone or one companion sends, the others see; what comes in, all see."""
+    async with start_neonize("first") as first, start_neonize("second") as second:
+        await link(first, control)
+        qr = await second.until("qr")
+        await control.scan(OWNER, qr["text"])
+        await second.until("Connected")
+        await first.do("send", to=CONTACT[1:], text="from the first")
+        seen = await receive(second, "from the first")
+        assert seen["Info"]["MessageSource"]["IsFromMe"]
+        [copy] = [each for each in await control.received(OWNER) if each.from_me]
+        assert (copy.text, copy.chat) == ("from the first", CONTACT)
+        await control.send(OWNER, CONTACT, "from the phone")
+        for client in (first, second):
+            await receive(client, "from the phone")
+        await control.send(CONTACT, OWNER, "to all of you")
+        for client in (first, second):
+            await receive(client, "to all of you")
+        assert len(await control.devices(OWNER)) == 2
 
 
 PNG = bytes.fromhex(

@@ -1,0 +1,157 @@
+"""The API described by its own types: OpenAPI 3.1, and a page to read it that loads nothing else."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Final, cast
+
+import msgspec
+from litestar import Litestar, Response, Router, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.types import Method
+
+from control_plane.call import Call
+from control_plane.idempotency import reply
+from control_plane.problems import KINDS, MEDIA_TYPE, ProblemOut
+from shared.env import Settings
+
+API_KEY: Final = "apiKey"
+OPERATOR_KEY: Final = "operatorKey"
+DOCUMENT: Final = "/openapi.json"
+PAGE: Final = "/docs"
+
+PAGE_HEADERS: Final = (
+    (b"cache-control", b"no-cache"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Of the page: its own script, and only its own, may run and read the document."""
+
+ABOUT: Final = """
+Link WhatsApp numbers, send by REST, receive signed webhooks.
+
+Send your key as `Authorization: Bearer zg_live_…`. Every answer carries `X-Request-Id`, and
+`RateLimit` says where you stand. Lists come in pages: follow `next_cursor`. Send an
+`Idempotency-Key` with whatever must happen once: a repeat within a day is answered as the first
+was. `Prefer: wait=N` lets an order's answer wait up to 25 seconds for its outcome. What goes wrong
+is a problem as in RFC 9457; its `code` is one of these:
+
+"""
+
+
+@get(DOCUMENT, include_in_schema=False)
+async def read_document(request: Call) -> Response[bytes]:
+    """Serve the document, made when first asked for."""
+    return reply(200, await request.run(request.app.state["document"]))
+
+
+@get(PAGE, include_in_schema=False)
+async def read_page(request: Call) -> Response[bytes]:
+    """Serve a page that shows the document."""
+    request.scope["state"]["headers"] = PAGE_HEADERS
+    page = files("control_plane").joinpath("docs.html").read_bytes()
+    return reply(200, page, media_type="text/html")
+
+
+ROUTES: Final = [read_document, read_page]
+
+
+def document(routes: Sequence[Router], settings: Settings) -> bytes:
+    """The document of these routes, as JSON.
+
+    Litestar describes an app, and would serve what it describes with routes of its own, one of them
+    for every unknown path; so an app that is only described has them, and not the one that serves.
+    """
+    codes = "\n".join(
+        f"- `{code}` ({kind.status}): {kind.title}. {kind.then}" for code, kind in KINDS.items()
+    )
+    config = OpenAPIConfig(
+        title="Zapgate",
+        version="1",
+        description=ABOUT + codes,
+        servers=[Server(url=settings.public_url or "/")],
+        components=Components(
+            security_schemes={
+                API_KEY: SecurityScheme(
+                    type="http", scheme="bearer", description="A tenant's key: `zg_live_…`"
+                ),
+                OPERATOR_KEY: SecurityScheme(
+                    type="http", scheme="bearer", description="The operator's key: `zg_oper_…`"
+                ),
+            }
+        ),
+        use_handler_docstrings=True,
+        operation_id_creator=_operation_id,
+        render_plugins=[JsonRenderPlugin()],
+    )
+    described = Litestar(
+        route_handlers=routes, request_class=Call, openapi_config=config, logging_config=None
+    )
+    return msgspec.json.encode(_completed(described.openapi_schema.to_schema()))
+
+
+def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[str | Any]) -> str:
+    return handler.handler_name
+
+
+def _completed(whole: dict[str, Any]) -> dict[str, Any]:
+    """What Litestar cannot know: problems, request headers, and the scope each route needs."""
+    (problem,), schemas = msgspec.json.schema_components(
+        [ProblemOut], ref_template="#/components/schemas/{name}"
+    )
+    components = whole["components"]
+    components["schemas"] |= schemas
+    components["responses"] = {
+        "Problem": {
+            "description": "A problem (RFC 9457).",
+            "content": {MEDIA_TYPE: {"schema": problem}},
+        }
+    }
+    components["parameters"] = _PARAMETERS
+    for path in cast("dict[str, dict[str, Any]]", whole["paths"]).values():
+        for method, operation in path.items():
+            summary, _, rest = str(operation.get("description", "")).partition("\n")
+            operation["summary"] = summary.rstrip(".")
+            operation["description"] = rest.strip()
+            responses = cast("dict[str, Any]", operation["responses"])
+            responses.pop("400", None)
+            responses["default"] = {"$ref": "#/components/responses/Problem"}
+            names = ["RequestId"]
+            if method in {"post", "patch", "delete"}:
+                names.append("IdempotencyKey")
+            if "Prefer: wait" in rest or (
+                "202" in responses and "tenants" not in operation["operationId"]
+            ):
+                names.append("Prefer")
+            parameters = cast("list[Any]", operation.setdefault("parameters", []))
+            parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in names)
+    return whole
+
+
+_PARAMETERS: Final = {
+    "RequestId": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Your name for this request; ours is made up where there is none.",
+        "schema": {"type": "string", "maxLength": 64},
+    },
+    "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "1 to 255 printable ASCII characters, quoted or bare.",
+        "schema": {"type": "string", "maxLength": 255},
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N`: let the answer wait up to N seconds, 25 at the most.",
+        "schema": {"type": "string"},
+    },
+}

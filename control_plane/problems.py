@@ -1,0 +1,274 @@
+"""Everything that can be the matter with a request, as RFC 9457 problems.
+
+`KINDS` is the whole list: what a code means, its status, and what to do. Whatever is raised while a
+request is answered ends here; what nobody expected is a bare 500, logged with its trail.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from shared.errors import Contended, Unavailable
+from shared.logs import fields
+from shared.session import Reason, SessionState
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPES_PATH: Final = "/v1/problems"
+"""Where a problem's `type` can be read."""
+RETRY_SECONDS: Final = 1
+"""What `Retry-After` says where nothing better is known."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of problem."""
+
+    status: int
+    title: str
+    then: str
+    """What to do."""
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "invalid_request": Kind(400, "The request does not fit", "See `errors`, and mend it."),
+    "invalid_cursor": Kind(400, "The cursor is not for this list", "Begin without a cursor."),
+    "invalid_idempotency_key": Kind(
+        400, "The idempotency key is malformed", "Send 1 to 255 printable ASCII characters."
+    ),
+    "unauthorized": Kind(401, "No valid key", "Send `Authorization: Bearer` and a live key."),
+    "missing_scope": Kind(403, "The key lacks a scope", "Use a key with the scope named."),
+    "not_found": Kind(404, "Not found", "Check the address and the id."),
+    "method_not_allowed": Kind(405, "No such method here", "See `Allow`."),
+    "not_acceptable": Kind(406, "No such representation", "Ask for one of those named."),
+    "conflict": Kind(409, "Not in this state", "See `detail`."),
+    "session_cannot_send": Kind(409, "The session cannot send", "See `detail` and `state`."),
+    "request_running": Kind(
+        409, "A request with this idempotency key is running", "Repeat it after `Retry-After`."
+    ),
+    "body_too_large": Kind(413, "The body is too large", "Send at most 1 MiB."),
+    "unsupported_media_type": Kind(415, "The body is not JSON", "Send `application/json`."),
+    "invalid_value": Kind(422, "A value is not allowed", "See `errors`, and mend it."),
+    "idempotency_key_reused": Kind(
+        422, "The idempotency key was used for another request", "Take a new key."
+    ),
+    "limit_reached": Kind(422, "There are too many", "Delete one that is no longer needed."),
+    "rate_limited": Kind(429, "Too many requests", "Wait for `Retry-After` seconds."),
+    "request_failed": Kind(400, "The request cannot be answered", "See `detail`."),
+    "internal_error": Kind(500, "Our fault", "Tell us the request id."),
+    "unavailable": Kind(503, "Unavailable for a moment", "Repeat it after `Retry-After`."),
+}
+
+QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""The registered type of a 429 (draft-ietf-httpapi-ratelimit-headers)."""
+
+_BY_STATUS: Final = {
+    400: "invalid_request",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong: in the body at a JSON Pointer, or in a parameter of that name."""
+
+    code: str
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class ProblemOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem, as RFC 9457 writes it, with our code, the request's id and what is wrong where."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: tuple[Fault, ...] = ()
+    state: SessionState | None = None
+    """Of the session, where its state is the matter."""
+    reason: Reason | None = None
+
+
+class Problem(Exception):
+    """A request that cannot be granted, told to whoever made it."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+        state: SessionState | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail or f"{KINDS[code].title}."
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+        self.state = state
+        self.reason = reason
+
+
+def not_found(what: str) -> Problem:
+    """The same for an id that never was and for another tenant's."""
+    return Problem("not_found", f"There is no such {what}.")
+
+
+def invalid_value(pointer: str, code: str, detail: str) -> Problem:
+    """A body of the right shape with a value that is not allowed."""
+    fault = Fault(code=code, detail=detail, pointer=pointer)
+    return Problem("invalid_value", detail, errors=[fault])
+
+
+def invalid_parameter(name: str, code: str, detail: str) -> Problem:
+    fault = Fault(code=code, detail=detail, parameter=name)
+    return Problem("invalid_request", detail, errors=[fault])
+
+
+_AT: Final = re.compile(r" - at `(key in )?\$(?P<path>[^`]*)`$")
+_STEP: Final = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]")
+_FIELD: Final = re.compile(
+    r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*?)`"
+)
+_RANGE: Final = re.compile(r" of length |`(int|float)` (<|>)|matching regex|multiple of")
+
+
+def misfit(error: msgspec.DecodeError) -> Problem:
+    """What msgspec found wrong with a body: 400 for its shape, 422 for a value out of range."""
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        fault = Fault(code="malformed", detail="The body is not JSON.", pointer="")
+        return Problem("invalid_request", fault.detail, errors=[fault])
+    at = _AT.search(text)
+    message = text[: at.start()] if at else text
+    pointer = "".join(
+        f"/{step['name'] or step['index']}" for step in _STEP.finditer(at["path"] if at else "")
+    )
+    field = _FIELD.match(message)
+    if field is not None:
+        code = "missing" if field["what"].startswith("missing") else "unknown"
+        pointer = f"{pointer}/{_escaped(field['name'])}"
+        detail = f"The field is {'required' if code == 'missing' else 'not known here'}."
+        fault = Fault(code=code, detail=detail, pointer=pointer)
+        return Problem("invalid_request", f"{pointer}: {detail}", errors=[fault])
+    detail = message.replace("`", "").replace("Expected str", "Expected string") + "."
+    if _RANGE.search(message):
+        return invalid_value(pointer, "out_of_range", detail)
+    fault = Fault(code="type", detail=detail, pointer=pointer)
+    return Problem("invalid_request", f"{pointer or 'The body'}: {detail}", errors=[fault])
+
+
+def _escaped(name: str) -> str:
+    # RFC 6901: these two characters are written as escapes in a pointer. An unknown name is the
+    # caller's own text and may be as long as a body.
+    return name[:100].replace("~", "~0").replace("/", "~1")
+
+
+def _respond(request: Request[Any, Any, Any], problem: Problem) -> Response[ProblemOut]:
+    kind = KINDS[problem.code]
+    request_id = str(request.scope["state"].get("request_id", ""))
+    base = str(request.scope["state"].get("public_url", ""))
+    body = ProblemOut(
+        type=QUOTA_EXCEEDED if kind.status == 429 else f"{base}{TYPES_PATH}/{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        instance=request.scope["path"],
+        code=problem.code,
+        request_id=request_id,
+        errors=problem.errors,
+        state=problem.state,
+        reason=problem.reason,
+    )
+    return Response(
+        content=cast("ProblemOut", msgspec.json.encode(body)),
+        status_code=kind.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+def _on_problem(request: Request[Any, Any, Any], error: Problem) -> Response[ProblemOut]:
+    return _respond(request, error)
+
+
+def _on_unavailable(
+    request: Request[Any, Any, Any], error: Unavailable | Contended
+) -> Response[ProblemOut]:
+    log.warning(
+        "request.unavailable",
+        extra=fields(request_id=request.scope["state"].get("request_id"), cause=str(error)),
+    )
+    detail = "What this request needs did not answer in time. Nothing is known to be done."
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return _respond(request, Problem("unavailable", detail, headers=headers))
+
+
+def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemOut]:
+    """Litestar's own refusals: routing, parameters, body size."""
+    if error.status_code >= 500:
+        return _on_defect(request, error)
+    headers = {
+        name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"
+    }
+    code = _BY_STATUS.get(error.status_code, "request_failed")
+    if code == "invalid_request":
+        return _respond(request, Problem(code, errors=_parameters(request, error.extra)))
+    return _respond(request, Problem(code, headers=headers))
+
+
+def _parameters(request: Request[Any, Any, Any], extra: object) -> list[Fault]:
+    if not isinstance(extra, list):
+        return []
+    faults: list[Fault] = []
+    for each in cast("list[object]", extra):
+        if isinstance(each, dict):
+            said = cast("dict[str, object]", each)
+            detail = str(said.get("message", "")).replace("`", "")
+            name = _outside(request, str(said.get("key", "")))
+            faults.append(Fault(code="invalid", detail=detail, parameter=name))
+    return faults
+
+
+def _outside(request: Request[Any, Any, Any], argument: str) -> str:
+    """What a handler's argument is called in a query."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(argument)
+    definition = None if field is None else field.kwarg_definition
+    return getattr(definition, "name", None) or argument[:100]
+
+
+def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemOut]:
+    log.error(
+        "request.failed",
+        extra=fields(request_id=request.scope["state"].get("request_id")),
+        exc_info=error,
+    )
+    return _respond(request, Problem("internal_error", "Something went wrong on our side."))
+
+
+HANDLERS: Final = cast(
+    "ExceptionHandlersMap",
+    {
+        Problem: _on_problem,
+        Unavailable: _on_unavailable,
+        Contended: _on_unavailable,
+        HTTPException: _on_http,
+        Exception: _on_defect,
+    },
+)

@@ -1,0 +1,402 @@
+"""Sessions: linked WhatsApp numbers, and the orders that move them.
+
+An order writes what the tenant wants and queues a command; the gateway writes what is. So orders
+are answered 202, or 200 where `Prefer: wait=N` saw them carried out.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final, cast
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from control_plane import orders, paging, waiting
+from control_plane.auth import unauthorized
+from control_plane.call import Call
+from control_plane.fields import Name, PhoneNumber, instant, phone_number
+from control_plane.idempotency import Answer, Done, once, reply
+from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
+from control_plane.plane import Plane
+from control_plane.problems import Problem, not_found
+from shared import clock, ids
+from shared.commands import DeleteSession, LogOutSession, StopSession
+from shared.errors import ZapgateError
+from shared.ids import SessionId
+from shared.session import REASONS, Desired, Reason, Session, SessionState, shard_of
+from shared.store import sessions as store
+from shared.tenant import Scope
+
+PATH: Final = "/v1/sessions"
+
+AT_REST: Final = frozenset(
+    {
+        SessionState.CREATED,
+        SessionState.STOPPED,
+        SessionState.LOGGED_OUT,
+        SessionState.BANNED,
+        SessionState.FAILED,
+        SessionState.PASSKEY_REQUIRED,
+    }
+)
+"""States in which no socket is held, and none is being opened."""
+
+NEXT: Final = {
+    SessionState.CREATED: "Start it and pair it.",
+    SessionState.STARTING: "It will be ready in a moment.",
+    SessionState.PAIRING: "Pair it: show its QR or its code to the owner of the phone.",
+    SessionState.CONNECTED: "It is ready.",
+    SessionState.RECONNECTING: "It will be ready again in a moment.",
+    SessionState.STOPPED: "Start it.",
+    SessionState.LOGGED_OUT: "Start it and pair it again.",
+    SessionState.BANNED: "Nothing can be sent from this account now.",
+    SessionState.FAILED: "Act on the reason, then start it.",
+    SessionState.PASSKEY_REQUIRED: "Link another number.",
+}
+"""What to do, where a session in this state was asked for what it cannot do."""
+
+_STARTED: Final = frozenset(
+    {
+        SessionState.PAIRING,
+        SessionState.CONNECTED,
+        SessionState.LOGGED_OUT,
+        SessionState.BANNED,
+        SessionState.FAILED,
+        SessionState.PASSKEY_REQUIRED,
+    }
+)
+"""States that answer a start: it works, it asks to be paired, or it ended."""
+
+
+class SessionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session to make."""
+
+    name: Name
+    phone_number: PhoneNumber | None = None
+    """Ask for a pairing code for this number, beside the QR."""
+    start: bool = True
+    """Begin pairing at once."""
+
+
+class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be changed of a session."""
+
+    name: Name
+
+
+class StartIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to start."""
+
+    phone_number: PhoneNumber | None = None
+    """Ask for a pairing code for this number, if it is not linked yet."""
+
+
+class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A session."""
+
+    id: Annotated[str, Meta(examples=["ses_01k9x6m3qhd5c8w7v2n4t0b1za"])]
+    name: str
+    state: SessionState
+    desired: Desired
+    """What you last ordered; the gateway works until the state agrees."""
+    phone_number: str | None
+    lid: str | None
+    """The account's hidden id, which WhatsApp uses in a phone number's place."""
+    reason: Reason | None
+    """Why it is in this state."""
+    detail: str | None
+    """The reason in words, and what to do."""
+    until: datetime | None
+    """When a temporary ban ends."""
+    connected_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def shown(session: Session) -> SessionOut:
+    return SessionOut(
+        id=session.id,
+        name=session.name,
+        state=session.state,
+        desired=session.desired,
+        phone_number=session.phone_number,
+        lid=session.lid,
+        reason=session.reason,
+        detail=None if session.reason is None else REASONS[session.reason],
+        until=instant(session.until),
+        connected_at=instant(session.connected_at),
+        created_at=clock.instant(session.created_at),
+        updated_at=clock.instant(session.updated_at),
+    )
+
+
+def found(call: Call, session_id: str) -> Session:
+    """The tenant's session. Raises Problem, the same whoever else's it may be."""
+    session: Session | None = None
+    if ids.is_id(ids.SESSION, session_id):
+        session = call.plane.aws.run(store.read(call.tenant_id, SessionId(session_id)))
+    if session is None:
+        raise not_found("session")
+    return session
+
+
+def refused(session: Session, what: str, code: str = "conflict") -> Problem:
+    """An order that makes no sense now: the state, why it is so, and what to do."""
+    why = "" if session.reason is None else f" {REASONS[session.reason]}"
+    return Problem(
+        code,
+        f"The session is {session.state.value}.{why} {what}".strip(),
+        state=session.state,
+        reason=session.reason,
+    )
+
+
+@post(PATH, needs=Scope.SESSIONS_WRITE, status_code=202)
+async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[SessionOut]:
+    """Make a session and, unless told otherwise, begin to pair it.
+
+    Read its pairing next and show the QR or the code to the owner of the phone. With
+    `Prefer: wait=N` the answer waits until there is an offer.
+    """
+    number = phone_number(data.phone_number)
+    plane = request.plane
+
+    def work() -> Answer[SessionOut]:
+        now = plane.now()
+        session_id = SessionId(clock.mint(ids.SESSION))
+        session = Session(
+            id=session_id,
+            tenant_id=request.tenant_id,
+            name=data.name,
+            shard=shard_of(session_id, plane.settings.shards),
+            state=SessionState.CREATED,
+            desired=Desired.RUNNING if data.start else Desired.STOPPED,
+            created_at=now,
+            updated_at=now,
+            phone_number=number,
+        )
+        if not plane.aws.run(store.create(request.tenant_id, session)):
+            # The tenant was suspended or deleted, and this process had not heard.
+            plane.keys.forget(request.tenant_id)
+            raise unauthorized()
+        if data.start:
+            try:
+                orders.start(plane, session, phone_number=number)
+            except ZapgateError:
+                plane.aws.run(store.remove(request.tenant_id, session_id))
+                raise
+        return Answer(202, shown(session), f"{PATH}/{session_id}")
+
+    done = await once(request, work)
+    if not data.start:
+        return done.response
+    return await _awaited(request, done, _running)
+
+
+@get(PATH, needs=Scope.SESSIONS_READ)
+async def list_sessions(
+    request: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response[PageOut[SessionOut]]:
+    """List your sessions, newest first."""
+    rows = paging.page(request, "sessions", limit, cursor)
+    page = await request.run(lambda: request.plane.aws.run(store.every(request.tenant_id, rows)))
+    return paging.answer(request, "sessions", page, shown)
+
+
+@get(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_READ)
+async def read_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """Read a session's state."""
+    session = await request.run(lambda: found(request, session_id))
+    return reply(200, msgspec.json.encode(shown(session)))
+
+
+@patch(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE)
+async def rename_session(
+    session_id: FromPath[str], data: JSONBody[SessionPatch], request: Call
+) -> Response[SessionOut]:
+    """Rename a session."""
+
+    def work() -> Answer[SessionOut]:
+        session = found(request, session_id)
+        now = request.plane.now()
+        renamed = request.plane.aws.run(store.rename(request.tenant_id, session.id, data.name, now))
+        if not renamed:
+            raise refused(session, "It is being deleted.")
+        changed = msgspec.structs.replace(session, name=data.name, updated_at=now)
+        return Answer(200, shown(changed))
+
+    return (await once(request, work)).response
+
+
+@post(f"{PATH}/{{session_id:str}}/start", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def start_session(
+    session_id: FromPath[str], data: JSONBody[StartIn], request: Call
+) -> Response[SessionOut]:
+    """Connect a session, or begin to pair it where it is not linked."""
+    number = phone_number(data.phone_number)
+
+    def act(plane: Plane, session: Session) -> None:
+        orders.start(plane, session, phone_number=number)
+
+    def check(session: Session) -> None:
+        if session.state not in AT_REST and session.desired is Desired.RUNNING:
+            raise refused(session, "It is running already; restart it to begin again.")
+
+    return await _order(request, session_id, Desired.RUNNING, check, act, _running, number)
+
+
+@post(f"{PATH}/{{session_id:str}}/stop", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def stop_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """Disconnect a session and keep its credentials: starting it needs no pairing."""
+
+    def check(session: Session) -> None:
+        if session.state in AT_REST and session.desired is Desired.STOPPED:
+            raise refused(session, "There is nothing to stop.")
+
+    def act(plane: Plane, session: Session) -> None:
+        orders.of_kind(plane, session, StopSession)
+
+    return await _order(request, session_id, Desired.STOPPED, check, act, _at_rest)
+
+
+@post(f"{PATH}/{{session_id:str}}/restart", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def restart_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """End what holds the session's socket and begin afresh, with the same credentials."""
+
+    def check(session: Session) -> None:
+        if session.state in AT_REST and session.desired is Desired.STOPPED:
+            raise refused(session, "It is not running; start it.")
+
+    def act(plane: Plane, session: Session) -> None:
+        orders.start(plane, session, restart=True)
+
+    return await _order(request, session_id, Desired.RUNNING, check, act, _running)
+
+
+@post(f"{PATH}/{{session_id:str}}/log_out", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def log_out_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """Remove the device from the WhatsApp account and erase its credentials."""
+
+    def check(session: Session) -> None:
+        if session.state in {SessionState.CREATED, SessionState.LOGGED_OUT} and (
+            session.desired is Desired.STOPPED
+        ):
+            raise refused(session, "No number is linked.")
+
+    def act(plane: Plane, session: Session) -> None:
+        orders.of_kind(plane, session, LogOutSession)
+
+    return await _order(request, session_id, Desired.STOPPED, check, act, _logged_out)
+
+
+@delete(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def delete_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """Log a session out and erase it, with its messages. Its id is unknown once that is done."""
+
+    def work() -> Answer[SessionOut]:
+        plane = request.plane
+        session = found(request, session_id)
+        now = plane.now()
+        # One that is being deleted already is ordered again: the first order may not have got out.
+        plane.aws.run(store.desire(request.tenant_id, session.id, Desired.DELETED, now))
+        orders.of_kind(plane, session, DeleteSession)
+        gone = msgspec.structs.replace(session, desired=Desired.DELETED, updated_at=now)
+        return Answer(202, shown(gone))
+
+    done = await once(request, work)
+    if done.body is None or not request.wait:
+        return done.response
+    op = store.read(request.tenant_id, SessionId(session_id))
+    left = await waiting.until(
+        request, lambda: request.plane.aws.run(op), lambda session: session is None
+    )
+    return reply(
+        200 if left is None else 202,
+        msgspec.json.encode(done.body),
+        headers=waiting.applied(request),
+    )
+
+
+async def _order(
+    call: Call,
+    session_id: str,
+    desired: Desired,
+    check: Callable[[Session], None],
+    act: Callable[[Plane, Session], None],
+    settled: Callable[[Session], bool],
+    number: str | None = None,
+) -> Response[SessionOut]:
+    """Write what is wanted, queue the command, and wait for the state if asked to."""
+
+    def work() -> Answer[SessionOut]:
+        plane = call.plane
+        session = found(call, session_id)
+        if session.desired is Desired.DELETED:
+            raise refused(session, "It is being deleted.")
+        check(session)
+        now = plane.now()
+        if not plane.aws.run(store.desire(call.tenant_id, session.id, desired, now, number)):
+            raise refused(session, "It is being deleted.")
+        act(plane, session)
+        ordered = msgspec.structs.replace(
+            session,
+            desired=desired,
+            updated_at=now,
+            phone_number=number or session.phone_number,
+        )
+        return Answer(202, shown(ordered), f"{PATH}/{session.id}")
+
+    return await _awaited(call, await once(call, work), settled)
+
+
+async def _awaited(
+    call: Call, done: Done[SessionOut], settled: Callable[[Session], bool]
+) -> Response[SessionOut]:
+    """The first answer, or the session as it became while the caller waited."""
+    ordered = done.body
+    if ordered is None or not call.wait:
+        return done.response
+    op = store.read(call.tenant_id, SessionId(ordered.id))
+
+    def answered(session: Session | None) -> bool:
+        # A state from before the order is not its answer: the gateway writes another time.
+        return session is None or (
+            clock.instant(session.updated_at) != ordered.updated_at and settled(session)
+        )
+
+    session = await waiting.until(call, lambda: call.plane.aws.run(op), answered)
+    body = ordered if session is None else shown(session)
+    status = 200 if answered(session) else 202
+    return reply(
+        status,
+        msgspec.json.encode(body),
+        cast("str | None", done.response.headers.get("Location")),
+        waiting.applied(call),
+    )
+
+
+def _running(session: Session) -> bool:
+    return session.state in _STARTED
+
+
+def _at_rest(session: Session) -> bool:
+    return session.state in AT_REST
+
+
+def _logged_out(session: Session) -> bool:
+    return session.state is SessionState.LOGGED_OUT
+
+
+ROUTES: Final = [
+    create_session,
+    list_sessions,
+    read_session,
+    rename_session,
+    start_session,
+    stop_session,
+    restart_session,
+    log_out_session,
+    delete_session,
+]
