@@ -87,7 +87,6 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 _events: Final[msgspec.json.Decoder[SessionEvent]] = msgspec.json.Decoder(SessionEvent)
 _messages: Final = msgspec.json.Decoder(ReceivedMessage)
-_orders: Final = tuple(Order.__struct_fields__)
 
 
 class Journal:
@@ -128,7 +127,6 @@ class Journal:
         for (event,) in self._db.execute("SELECT event FROM entries ORDER BY sequence"):
             self.session = follow(self.session, _events.decode(event))
         self._appends = 0
-        self.forget_old(clock.millis())
 
     def _open(self, mode: JournalMode, *, sync: bool) -> None:
         self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -407,7 +405,18 @@ class Journal:
     def _orders(self, condition: str, *values: object) -> Iterator[Order]:
         with self._lock:
             rows = self._db.execute(
-                f"SELECT {', '.join(_orders)} FROM orders WHERE {condition}",  # noqa: S608 (ours)
+                "SELECT message_id, recipient, secret, on_uncertain, begun_at, sequence"
+                f" FROM orders WHERE {condition}",
                 values,
             ).fetchall()
-        return (Order(**dict(zip(_orders, row, strict=True))) for row in rows)
+        return (
+            Order(
+                message_id=MessageId(message_id),
+                recipient=recipient,
+                secret=secret,
+                on_uncertain=OnUncertain(on_uncertain),
+                begun_at=begun_at,
+                sequence=sequence,
+            )
+            for message_id, recipient, secret, on_uncertain, begun_at, sequence in rows
+        )

@@ -16,6 +16,7 @@ from sandbox.whatsapp.control_client import ControlClient
 from shared import clock, ids
 from shared.commands import SendMessage
 from shared.env import Settings
+from shared.errors import Unavailable
 from shared.events import SessionConnected, SessionEvent
 from shared.ids import CommandId, MessageId, SessionId, TenantId
 from shared.message import OnUncertain, Text
@@ -64,7 +65,8 @@ class Gateway:
     def __init__(self, network: Network, folder: Path) -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
-        self.fail_records = 0
+        self.away = False
+        """AWS does not answer."""
         self._news = asyncio.Event()
         self.settings = Settings(
             device_store=str(folder),
@@ -77,9 +79,8 @@ class Gateway:
         )
 
     async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
-        if self.fail_records:
-            self.fail_records -= 1
-            raise ConnectionError("AWS is away")
+        if self.away:
+            raise Unavailable("dynamodb", "put_item", "ConnectionError")
         assert all(entry.event.session_id == session.id for entry in entries)
         self.entries += entries
         self._news.set()
@@ -132,6 +133,10 @@ class Gateway:
     async def until_sending(self, session: Session) -> None:
         """Wait until the host has a message in the library's hands."""
         await self._poll(lambda: any(each.sending_for > 0 for each in self._hosts(session)))
+
+    async def until_journalled(self, session: Session) -> None:
+        """Wait until the host has an entry that is not recorded."""
+        await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))
 
     async def until_not_held(self, session: Session) -> None:
         await self._poll(lambda: not self.supervisor.holds(session.id))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import keeper
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
@@ -27,7 +28,7 @@ from shared.events import (
     SessionReconnecting,
     SessionStopped,
 )
-from shared.message import FailureCode, MessageStatus, Text
+from shared.message import FailureCode, MessageStatus, OnUncertain, Text
 from shared.session import Pairing, Reason, SessionState
 from tests.gateway.gateway import Gateway, gateway, link, new_session, order, sequences
 
@@ -125,23 +126,25 @@ async def test_a_number_that_cannot_have_a_code_is_told_why(
 async def test_a_killed_host_is_started_again_and_loses_nothing(
     here: Gateway, control: ControlClient
 ) -> None:
-    """What was journalled before the kill is recorded, in order; the session comes back itself."""
+    """What was journalled and not recorded when it died is recorded, in order, without a gap."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
-    here.fail_records = 3
-    await control.send(BEN, ANNA, "before")
     pid = here.pid(session)
     assert pid is not None
-    # The message is in the journal when the phone sees it delivered, and not recorded yet.
-    await asyncio.sleep(0)
-    await here.event(session, MessageReceived)
+    here.away = True
+    await control.send(BEN, ANNA, "before")
+    await here.until_journalled(session)
     os.kill(pid, signal.SIGKILL)
+    here.away = False
+    before = await here.event(session, MessageReceived)
+    assert before.data.content == Text("before")
     dropped = await here.event(session, SessionReconnecting)
     assert dropped.data.reason is Reason.HOST_DIED
     await here.event(session, SessionConnected, after=dropped.sequence)
     await control.send(BEN, ANNA, "after")
-    await here.event(session, MessageReceived, after=dropped.sequence)
+    after = await here.event(session, MessageReceived, after=dropped.sequence)
+    assert after.data.content == Text("after")
     assert sequences(here, session) == list(range(1, here.last + 1))
     assert here.pid(session) != pid
 
@@ -169,6 +172,55 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     assert delivered.data.message_id == command.message_id
     texts = [each.text for each in await control.received(BEN, wait=5)]
     assert texts.count("second") == 1
+
+
+async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
+    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library may hold a send, and all behind it, for ever; the keeper does not."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    await control.fault(ANNA, faults.AckDelay(30))
+    monkeypatch.setattr(keeper, "SEND_LIMIT", 0.5)
+    await here.supervisor.send(order(session, BEN, "stuck"), repeated=False)
+    await here.event(session, MessageUncertain)
+    await control.fault(ANNA, faults.Clear())
+    await here.supervisor.send(order(session, BEN, "free"), repeated=False)
+    await here.event(session, MessageSent)
+
+
+async def test_a_host_that_stands_still_is_replaced(
+    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pulse is a fault of its own: the process is there and does nothing."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    pid = here.pid(session) or 0
+    monkeypatch.setattr(keeper, "PULSE_LIMIT", 2.5)
+    os.kill(pid, signal.SIGSTOP)
+    dropped = await here.event(session, SessionReconnecting)
+    monkeypatch.setattr(keeper, "PULSE_LIMIT", 30.0)
+    await here.event(session, SessionConnected, after=dropped.sequence)
+    assert gone(pid)
+
+
+async def test_a_resend_is_the_tenants_choice(here: Gateway, control: ControlClient) -> None:
+    """With `resend` a send that was cut off goes out again, and may arrive twice."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    await control.fault(ANNA, faults.AckDelay(2))
+    command = order(session, BEN, "whatever it takes", OnUncertain.RESEND)
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(here.supervisor.send(command, repeated=False))
+        await here.until_sending(session)
+        os.kill(here.pid(session) or 0, signal.SIGKILL)
+        await control.fault(ANNA, faults.Clear())
+        await sending
+    assert "MessageUncertain" not in here.kinds(session)
+    sent = await here.event(session, MessageSent)
+    assert sent.data.message_id == command.message_id
 
 
 async def test_a_dead_zygote_is_replaced(here: Gateway, control: ControlClient) -> None:
