@@ -1,4 +1,4 @@
-"""The API described by its own types: OpenAPI 3.1, and a page to read it that loads nothing else."""
+"""The API described by its own types: OpenAPI 3.1, and a page to read it by."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -26,8 +26,10 @@ PAGE_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-        b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        (
+            b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+            b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        ),
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import qrcode
@@ -216,8 +216,8 @@ def _acceptable(call: Call) -> QrFormat:
     return _ACCEPTED[best]
 
 
-def _qr(text: str) -> qrcode.QRCode[PyPNGImage]:
-    drawn = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L, border=4)
+def _qr(text: str) -> qrcode.QRCode[Any]:
+    drawn: qrcode.QRCode[Any] = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L, border=4)
     drawn.add_data(text)
     drawn.make(fit=True)
     return drawn
