@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ def response(status: int, *headers: str, body: bytes = b"") -> bytes:
 
 
 @asynccontextmanager
-async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
     """A server whose connections are given to the handler; its URL."""
     tasks: set[asyncio.Task[None]] = set()
 

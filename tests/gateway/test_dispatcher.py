@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ class Clock:
 @asynccontextmanager
 async def opened(
     world: World, now: Callable[[], int] = clock.millis, limits: Limits | None = None
-) -> AsyncIterator[Dispatcher]:
+) -> AsyncGenerator[Dispatcher]:
     async with (
         Egress("loopback", deadline=2) as egress,
         Dispatcher(

@@ -5,10 +5,11 @@ import gzip
 import ipaddress
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import aiohttp
@@ -30,7 +31,7 @@ DEADLINE = 0.6
 @asynccontextmanager
 async def opened(
     targets: Targets = "loopback", trusted: ssl.SSLContext | None = None
-) -> AsyncIterator[Egress]:
+) -> AsyncGenerator[Egress]:
     async with Egress(targets, deadline=DEADLINE, trusted=trusted) as egress:
         yield egress
 
@@ -309,7 +310,7 @@ async def test_old_tls_is_not_spoken(tmp_path: Path) -> None:
 
 def test_codes_name_the_innermost_known_cause() -> None:
     """Errors of several layers get one code; unknown ones say no more than that it failed."""
-    key = mock.Mock(spec=aiohttp.client_reqrep.ConnectionKey)
+    key: Any = mock.Mock()
     dns = aiohttp.ClientConnectorDNSError(key, OSError("x"))
     assert fault_code(dns) == "dns_error"
     assert fault_code(aiohttp.ClientConnectorError(key, TimeoutError())) == "timeout"

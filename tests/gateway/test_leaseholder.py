@@ -1,7 +1,7 @@
 """Leaseholders on a real table."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -39,7 +39,7 @@ class Gateway:
         self.serving.discard(shard)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Gateway"]:
+    async def running(self) -> AsyncGenerator["Gateway"]:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(self.leaseholder.run())
             await self.leaseholder.start_winning()

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Process:
 
 
 @asynccontextmanager
-async def started(environment: Mapping[str, str], devices: Path) -> AsyncIterator[Process]:
+async def started(environment: Mapping[str, str], devices: Path) -> AsyncGenerator[Process]:
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -95,7 +95,7 @@ async def test_one_gateway_hands_over_to_the_next(fresh_stack: FreshStack, tmp_p
 
 
 async def test_a_gateway_without_its_secret_says_so(tmp_path: Path) -> None:
-    """Settings that cannot work end it at once, with a code that means it and without the secret."""
+    """Settings that cannot work end it at once, with a code that means it."""
     environment = {"ZAPGATE_SECRET": '{"master": "short"}', "ZAPGATE_COMMAND_QUEUE_URL": "x"}
     async with started(environment, tmp_path) as gateway:
         async with asyncio.timeout(20):

@@ -1,7 +1,7 @@
 """A shard's queue on real AWS, with hosts that only note what is asked of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -127,6 +127,7 @@ class Shard:
             keys=self.world.keyring.commands,
             orders=self.orders,
             metrics=self.metrics,
+            lease_seconds=3,
             now=clock.millis,
         )
 
@@ -166,7 +167,7 @@ async def depth_of(world: World, url: str) -> int:
 
 
 @asynccontextmanager
-async def served(world: World) -> AsyncIterator[Shard]:
+async def served(world: World) -> AsyncGenerator[Shard]:
     shard = Shard(world)
     async with shard.inbox:
         shard.inbox.won(0)
@@ -189,12 +190,13 @@ def base(session: Session) -> dict[str, Any]:
 
 
 def send(session: Session, text: str = "hello", **changes: Any) -> SendMessage:
-    fields = base(session) | {
-        "message_id": MessageId(clock.mint(ids.MESSAGE)),
-        "to": "+4915112345678",
-        "content": Text(text),
-    }
-    return SendMessage(**(fields | changes))
+    command = SendMessage(
+        **base(session),
+        message_id=MessageId(clock.mint(ids.MESSAGE)),
+        to="+4915112345678",
+        content=Text(text),
+    )
+    return msgspec.structs.replace(command, **changes)
 
 
 async def running(world: World, shard: Shard) -> Session:
