@@ -57,7 +57,7 @@ async def read_page(request: Call) -> Response[bytes]:
     """Serve a page that shows the document."""
     request.scope["state"]["headers"] = PAGE_HEADERS
     page = files("control_plane").joinpath("docs.html").read_bytes()
-    return reply(200, page, media_type="text/html; charset=utf-8")
+    return reply(200, page, media_type="text/html")
 
 
 ROUTES: Final = [read_document, read_page]

@@ -100,7 +100,7 @@ async def start_pairing(
         if not plane.aws.run(desired):
             raise refused(session, "It is being deleted.")
         # What the last attempt offered is no answer to this one.
-        plane.aws.run(store.withdraw(request.tenant_id, session.id))
+        plane.aws.run(store.withdraw(request.tenant_id, session.id).alone())
         restart = session.state in _UNDER_WAY
         orders.start(plane, session, phone_number=number, restart=restart)
         return Answer(202, _shown(session.id, None, now))
@@ -244,10 +244,10 @@ def _data_url(text: str) -> bytes:
 
 
 _DRAWN: Final[dict[QrFormat, tuple[str, Callable[[str], bytes]]]] = {
-    QrFormat.TEXT: ("text/plain; charset=utf-8", _text),
+    QrFormat.TEXT: ("text/plain", _text),
     QrFormat.PNG: ("image/png", _png),
     QrFormat.SVG: ("image/svg+xml", _svg),
-    QrFormat.DATA_URL: ("text/plain; charset=utf-8", _data_url),
+    QrFormat.DATA_URL: ("text/plain", _data_url),
 }
 
 ROUTES: Final = [read_pairing, start_pairing, read_pairing_qr]

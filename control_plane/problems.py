@@ -229,11 +229,11 @@ def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[
     }
     code = _BY_STATUS.get(error.status_code, "request_failed")
     if code == "invalid_request":
-        return _respond(request, Problem(code, errors=_parameters(error.extra)))
+        return _respond(request, Problem(code, errors=_parameters(request, error.extra)))
     return _respond(request, Problem(code, headers=headers))
 
 
-def _parameters(extra: object) -> list[Fault]:
+def _parameters(request: Request[Any, Any, Any], extra: object) -> list[Fault]:
     if not isinstance(extra, list):
         return []
     faults: list[Fault] = []
@@ -241,10 +241,16 @@ def _parameters(extra: object) -> list[Fault]:
         if isinstance(each, dict):
             said = cast("dict[str, object]", each)
             detail = str(said.get("message", "")).replace("`", "")
-            faults.append(
-                Fault(code="invalid", detail=detail, parameter=str(said.get("key", ""))[:100])
-            )
+            name = _outside(request, str(said.get("key", "")))
+            faults.append(Fault(code="invalid", detail=detail, parameter=name))
     return faults
+
+
+def _outside(request: Request[Any, Any, Any], argument: str) -> str:
+    """What a handler's argument is called in a query."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(argument)
+    definition = None if field is None else field.kwarg_definition
+    return getattr(definition, "name", None) or argument[:100]
 
 
 def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemOut]:

@@ -111,6 +111,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 keys=keyring.commands,
                 orders=orders,
                 metrics=metrics,
+                lease_seconds=settings.lease_seconds,
                 now=clock.millis,
             )
 

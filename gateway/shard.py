@@ -7,6 +7,7 @@ that takes time, and given back where the fault was ours.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,8 +33,11 @@ from shared.store.dynamo import Range
 
 log = logging.getLogger(__name__)
 
-VISIBILITY: Final = 60
-"""Seconds a message in hand is not seen by others; renewed at a third of it."""
+VISIBILITY_LEASES: Final = 2
+"""Lease times a message in hand is not seen by others, renewed at a third: a little longer than
+its shard can stay ours in silence, so that the next owner neither waits nor takes it too early."""
+SHORTEST_VISIBILITY: Final = 5
+"""Seconds, so that a slow renewal is not a lost message."""
 LOOK: Final = 5.0
 """Seconds after which a session whose messages still wait is looked at, and again."""
 LARGEST_IN_HAND: Final = 2_000
@@ -66,9 +70,11 @@ class ShardInbox:
         keys: Sequence[bytes],
         orders: Orders,
         metrics: Metrics,
+        lease_seconds: float,
         now: Callable[[], int],
     ) -> None:
         self._shard = shard
+        self._visibility = max(SHORTEST_VISIBILITY, math.ceil(VISIBILITY_LEASES * lease_seconds))
         self._places = places
         self._url = places.command_queue(shard)
         self._aws = aws
@@ -90,7 +96,7 @@ class ShardInbox:
             longest_backoff=5,
             over=lambda: self._stopping,
         )
-        self._renewals = Loop(f"visibility_{shard}", self._renew, pause=VISIBILITY / 3)
+        self._renewals = Loop(f"visibility_{shard}", self._renew, pause=self._visibility / 3)
         self._looks = Loop(f"looks_{shard}", self._look, pause=LOOK)
 
     async def run(self) -> None:
@@ -169,7 +175,9 @@ class ShardInbox:
         if len(self._in_hand) >= LARGEST_IN_HAND:
             await asyncio.sleep(FULL_PAUSE)
             return
-        messages = await self._aws.run(queue.receive(self._url, queue.LONGEST_POLL))
+        messages = await self._aws.run(
+            queue.receive(self._url, queue.LONGEST_POLL, visibility=self._visibility)
+        )
         orders: list[Order] = []
         for message in messages:
             if message.body == NUDGE:
@@ -258,7 +266,7 @@ class ShardInbox:
         handles = list(self._in_hand)
         for n in range(0, len(handles), queue.LARGEST_BATCH):
             await self._aws.run(
-                queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], VISIBILITY)
+                queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], self._visibility)
             )
 
     async def _look(self) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sandbox.processes import ProcessError
 from sandbox.stack import Options, Stack, Tenant, make_tenant, run_stack
+from sandbox.story import CONTACT, OWNER
+from sandbox.whatsapp.control_client import ControlClient
 
 
 def run(home: Path, *, port: int, live: bool) -> int:
@@ -38,6 +40,8 @@ async def _run(home: Path, options: Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     async with run_stack(home, options, say) as stack:
+        if stack.network is not None:
+            await _people(stack)
         say(_guide(stack, await make_tenant(stack, "Development")))
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -45,6 +49,13 @@ async def _run(home: Path, options: Options) -> None:
                     tasks.create_task(plane.gone())
         finally:
             say("stopping")
+
+
+async def _people(stack: Stack) -> None:
+    """Somebody to link and somebody to write to, who answers every text with the same."""
+    async with ControlClient(stack.control_url) as people:
+        await people.create_person(OWNER, "Owner")
+        await people.create_person(CONTACT, "Echo", reply="echo", reads=True)
 
 
 def _guide(stack: Stack, tenant: Tenant) -> str:
@@ -59,8 +70,18 @@ def _guide(stack: Stack, tenant: Tenant) -> str:
   logs           {stack.home / "logs"}
 
   export ZAPGATE_URL={stack.api_url} ZAPGATE_KEY={tenant.key}
-  curl -s $ZAPGATE_URL/v1/sessions -H "Authorization: Bearer $ZAPGATE_KEY" \\
-    -H 'Content-Type: application/json' -d '{{"name": "first", "phone_number": "+4915112345678"}}'
+{"" if stack.network is None else _phones(stack)}
+Ctrl-C stops it all; nothing is kept but the logs.
+"""
 
-Ctrl-C stops it all.
+
+def _phones(stack: Stack) -> str:
+    return f"""  export PHONES={stack.control_url}
+
+{OWNER} is a phone to link, {CONTACT} somebody who answers each text with the same.
+With SESSION and CODE from the answers (README, "Use it"), type the code on the phone, and later see
+what the contact received:
+
+  curl -s $PHONES/people/{OWNER}/code -d '{{"code": "'$CODE'"}}'
+  curl -s $PHONES/people/{CONTACT}/received
 """

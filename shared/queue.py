@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.aws import Op, Response, done
+from shared.aws import Op, Params, Response, done
 from shared.ids import CommandId, SessionId
 
 LARGEST_BATCH: Final = 10
@@ -82,16 +82,22 @@ def send_delivery(group: str, body: str, delay: int) -> Op[None]:
     )
 
 
-def receive(queue_url: str, wait: int, limit: int = LARGEST_BATCH) -> Op[tuple[Received, ...]]:
+def receive(
+    queue_url: str, wait: int, limit: int = LARGEST_BATCH, *, visibility: int | None = None
+) -> Op[tuple[Received, ...]]:
+    """Up to `limit` messages, unseen by others for `visibility` seconds, else as the queue says."""
+    request: Params = {
+        "QueueUrl": queue_url,
+        "WaitTimeSeconds": wait,
+        "MaxNumberOfMessages": limit,
+        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
+    }
+    if visibility is not None:
+        request["VisibilityTimeout"] = visibility
     return Op(
         "sqs",
         "receive_message",
-        lambda _: {
-            "QueueUrl": queue_url,
-            "WaitTimeSeconds": wait,
-            "MaxNumberOfMessages": limit,
-            "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
-        },
+        lambda _: request,
         lambda response: tuple(_received(message) for message in response.get("Messages", [])),
     )
 

@@ -125,7 +125,7 @@ class Tenant(Api):
     def happened(self, kind: str, *, at: int | None = None, session_id: str | None = None) -> str:
         """An event's row, as the gateway's outbox writes it."""
         moment = at or clock.millis()
-        event_id = EventId(ids.mint(ids.EVENT, moment, bytes(10)))
+        event_id = EventId(ids.mint(ids.EVENT, moment, b"\x01" * 10))
         body = f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
         row = StoredEvent(
             id=event_id,

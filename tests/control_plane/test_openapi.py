@@ -1,0 +1,188 @@
+"""The API's own description: whole, readable without a network, and true."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared import clock, ids
+from shared.session import SessionState
+from tests.control_plane.conftest import Stage, Tenant
+from tests.control_plane.test_tenancy import ROUTES
+
+
+@pytest.fixture(scope="module")
+def document(stage: Stage) -> dict[str, Any]:
+    return dict(stage.client.get("/openapi.json").json())
+
+
+def test_every_route_is_described(document: dict[str, Any]) -> None:
+    """With a summary, a description of its answer, and the problem it may be instead."""
+    assert document["openapi"].startswith("3.1")
+    described = {
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    served = {
+        (method, re.sub(r":str", "", path))
+        for method, path, handler in ROUTES
+        if handler.include_in_schema is not False
+    }
+    assert described == served
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"]
+            assert operation["responses"]["default"] == {
+                "$ref": "#/components/responses/Problem"
+            }
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    """No `$ref` of the document is broken."""
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                resolve(document, node)
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+
+
+def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
+    """No script, style, font or image of another host, and a policy that forbids them."""
+    answer = stage.client.get("/docs")
+
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"https?://|(src|href)\s*=\s*[\"']//", answer.text)
+    assert "cookie" not in answer.headers
+
+
+def resolve(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        target: Any = document
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            target = target[step]
+        node = target
+    return node
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20)
+    | st.sampled_from(["+4915112345678", "https://hooks.example.com/", "*", "message.*"])
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def bodies(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Bodies near the schema: its own fields, with fitting values more often than not."""
+    whole = resolve(document, schema)
+    if "properties" not in whole:
+        return ANYTHING
+    fields = {
+        name: values(document, member) | ANYTHING for name, member in whole["properties"].items()
+    }
+    return st.fixed_dictionaries({}, optional=fields) | ANYTHING
+
+
+def values(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    whole = resolve(document, schema)
+    for choice in ("oneOf", "anyOf"):
+        if choice in whole:
+            return st.one_of([values(document, each) for each in whole[choice]])
+    if "enum" in whole:
+        return st.sampled_from(whole["enum"])
+    match whole.get("type"):
+        case "string":
+            return st.text(max_size=min(whole.get("maxLength", 40), 40))
+        case "integer":
+            return st.integers(whole.get("minimum", -5), whole.get("maximum", 10**6))
+        case "boolean":
+            return st.booleans()
+        case "array":
+            return st.lists(values(document, whole["items"]), max_size=3)
+        case _:
+            return ANYTHING
+
+
+@given(data=st.data())
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_nothing_sent_to_any_route_is_our_fault(
+    stage: Stage, document: dict[str, Any], fuzzed: tuple[Tenant, dict[str, str]], data: Any
+) -> None:
+    """No 5xx, and whatever is refused is a problem that says why."""
+    tenant, known = fuzzed
+    path, methods = data.draw(st.sampled_from(sorted(document["paths"].items())))
+    method, operation = data.draw(st.sampled_from(sorted(methods.items())))
+    target = re.sub(
+        r"\{(\w+)\}",
+        lambda found: data.draw(
+            st.sampled_from([known.get(found[1], "x")] * 3 + [clock.mint(ids.SESSION), "%00", "ä"])
+        ),
+        path,
+    )
+    parameters = [resolve(document, each) for each in operation.get("parameters", [])]
+    query = {
+        each["name"]: str(data.draw(values(document, each["schema"]) | st.text(max_size=8)))
+        for each in parameters
+        if each["in"] == "query" and data.draw(st.booleans())
+    }
+    body: Any = None
+    if "requestBody" in operation:
+        (media,) = operation["requestBody"]["content"].values()
+        body = data.draw(bodies(document, media["schema"]))
+    api = stage.operator if path.startswith("/v1/tenants") else tenant
+    headers = {"Idempotency-Key": data.draw(st.sampled_from(["a", "b", '"', "x" * 300]))}
+    if not data.draw(st.booleans()):
+        headers = {}
+
+    url = str(httpx.URL(target, params=query)) if query else target
+    answer = api.ask(method.upper(), url, body, headers)
+
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem["code"]
+        assert problem["detail"]
+    else:
+        assert str(answer.status_code) in operation["responses"] or answer.status_code == 200
+
+
+@pytest.fixture(scope="module")
+def fuzzed(stage: Stage) -> tuple[Tenant, dict[str, str]]:
+    """A tenant with one of everything."""
+    tenant = stage.tenant()
+    session_id = tenant.session(SessionState.CONNECTED)
+    endpoint = tenant.post("/v1/webhooks", {"url": "https://hooks.example.com/"})
+    spare = tenant.post("/v1/keys", {"name": "spare"})
+    return tenant, {
+        "session_id": session_id,
+        "endpoint_id": endpoint.json()["id"],
+        "event_id": tenant.happened("message.sent"),
+        "key_id": spare.json()["id"],
+        "tenant_id": stage.tenant().id,
+        "code": "not_found",
+    }

@@ -1,0 +1,223 @@
+"""Webhook endpoints: where events may be sent."""
+
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared import clock, events, queue, sealing
+from shared.ids import EndpointId, EventId
+from shared.store import webhooks
+from shared.webhook import DeliveryState, Wake
+from tests.control_plane.conftest import MakeStage, Stage, Tenant
+
+URL = "https://hooks.example.com/zapgate"
+PATH = "/v1/webhooks"
+
+
+def made(tenant: Tenant, **body: Any) -> dict[str, Any]:
+    answer = tenant.post(PATH, {"url": URL, **body})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def test_an_endpoint_is_made_with_a_secret_shown_once(stage: Stage, tenant: Tenant) -> None:
+    """`whsec_…` in this answer only; in the row it is sealed for this endpoint."""
+    endpoint = made(tenant, events=["message.*"], description="till")
+    secret = endpoint.pop("secret")
+
+    assert secret.startswith("whsec_")
+    shown = tenant.get(f"{PATH}/{endpoint['id']}")
+    assert shown.json() == endpoint
+    assert tenant.get(PATH).json()["data"] == [endpoint]
+    row = stage.aws.run(webhooks.read_endpoint(tenant.id, endpoint["id"]))
+    assert row is not None
+    assert secret.encode() not in row.sealed_secret
+    assert sealing.unseal(stage.keyring.seals, row.owner, row.sealed_secret) == secret
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://hooks.example.com/", "url_not_https"),
+        ("https://10.0.0.1/", "url_not_public"),
+        ("https://localhost/", "url_not_public"),
+        ("http://127.0.0.1:9/", "url_not_https"),
+        ("https://[::1]/", "url_not_public"),
+        ("https://inside.example.com/", "url_not_public"),
+        ("https://me:pw@hooks.example.com/", "url_credentials"),
+        ("https://hooks.example.com:22/", "url_port"),
+        ("nonsense", "url_host"),
+        ("", "url_malformed"),
+        ("https://hooks.example.com/" + "a" * 2_048, "out_of_range"),
+    ],
+)
+def test_a_url_that_is_not_public_https_is_refused(
+    tenant: Tenant, url: str, code: str
+) -> None:
+    """422 with its reason, at creation and at change; a name that resolves privately too."""
+    endpoint = made(tenant)
+
+    for answer in (
+        tenant.post(PATH, {"url": url}),
+        tenant.patch(f"{PATH}/{endpoint['id']}", {"url": url}),
+    ):
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0] == {
+            "code": code,
+            "detail": answer.json()["detail"],
+            "pointer": "/url",
+        }
+    assert len(tenant.get(PATH).json()["data"]) == 1
+
+
+def test_development_may_name_this_machine(make_stage: MakeStage) -> None:
+    """`webhook_targets=loopback` allows http to loopback on any port."""
+    with make_stage(webhook_targets="loopback") as stage:
+        tenant = stage.tenant()
+
+        assert tenant.post(PATH, {"url": "http://127.0.0.1:8000/hook"}).status_code == 201
+        assert tenant.post(PATH, {"url": "http://hooks.example.com/"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        ({}, 400, "/url"),
+        ({"url": URL, "events": "message.*"}, 400, "/events"),
+        ({"url": URL, "events": []}, 422, "/events"),
+        ({"url": URL, "events": ["message.sent", "message.lost"]}, 422, "/events/1"),
+        ({"url": URL, "events": ["mess*"]}, 422, "/events/0"),
+        ({"url": URL, "sessions": ["ses_x"]}, 422, "/sessions/0"),
+        ({"url": URL, "secret": "whsec_mine"}, 400, "/secret"),
+    ],
+)
+def test_bad_endpoints_are_pointed_at(
+    tenant: Tenant, body: object, status: int, pointer: str
+) -> None:
+    """A filter that matches nothing is a mistake, and so is a session that is not there."""
+    answer = tenant.post(PATH, body)
+
+    assert answer.status_code == status
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_a_filter_names_sessions_of_the_tenant_only(tenant: Tenant) -> None:
+    """Another tenant's session is as unknown as a made-up one."""
+    mine = tenant.session()
+    theirs = tenant.stage.tenant().session()
+
+    assert made(tenant, sessions=[mine, mine])["sessions"] == [mine]
+    refused = tenant.post(PATH, {"url": URL, "sessions": [mine, theirs]})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/sessions/1"
+
+
+def test_an_endpoint_is_changed_field_by_field(tenant: Tenant) -> None:
+    """What is not given stays; disabling says by whom, enabling forgets it."""
+    endpoint = made(tenant, description="till")
+    item = f"{PATH}/{endpoint['id']}"
+
+    disabled = tenant.patch(item, {"status": "disabled"}).json()
+    enabled = tenant.patch(item, {"status": "enabled", "events": ["session.*"]}).json()
+
+    assert disabled["disabled_reason"] == "disabled by you"
+    assert enabled["disabled_reason"] is None
+    assert enabled["events"] == ["session.*"]
+    assert enabled["description"] == "till"
+    assert enabled["updated_at"] > disabled["updated_at"]
+
+
+def test_changes_at_once_are_all_made(tenant: Tenant) -> None:
+    """Two changes of different fields do not undo each other."""
+    item = f"{PATH}/{made(tenant)['id']}"
+    bodies: list[object] = [{"description": "d"}, {"events": ["message.*"]}]
+    threads = [threading.Thread(target=tenant.patch, args=(item, body)) for body in bodies]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    after = tenant.get(item).json()
+    assert (after["description"], after["events"]) == ("d", ["message.*"])
+
+
+def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
+    """204, and then it is not there."""
+    item = f"{PATH}/{made(tenant)['id']}"
+
+    assert tenant.delete(item).status_code == 204
+    assert tenant.get(item).status_code == tenant.delete(item).status_code == 404
+
+
+def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event is matched against all of them."""
+    from control_plane import webhooks as resource
+
+    monkeypatch.setattr(resource, "ENDPOINTS_PER_TENANT", 1)
+    made(tenant)
+
+    assert tenant.post(PATH, {"url": URL}).json()["code"] == "limit_reached"
+
+
+def test_a_test_is_an_event_a_delivery_and_a_wake(stage: Stage, tenant: Tenant) -> None:
+    """Rows first, then a message that only says where to look; the wait sees the outcome."""
+    endpoint = made(tenant, events=["message.*"])
+    item = f"{PATH}/{endpoint['id']}"
+
+    plain = tenant.post(f"{item}/test")
+    body = plain.json()
+    assert plain.status_code == 202
+    assert (body["state"], body["attempts"]) == ("waiting", 0)
+    event = tenant.get(f"/v1/events/{body['event_id']}")
+    assert event.json()["type"] == "endpoint.test"
+    assert isinstance(events.decode(event.content), events.EndpointTest)
+    wakes = [
+        msgspec.json.decode(each.body, type=Wake)
+        for each in stage.aws.run(queue.receive(stage.settings.delivery_queue_url, 2))
+    ]
+    assert Wake(
+        tenant_id=tenant.id,
+        endpoint_id=EndpointId(endpoint["id"]),
+        event_id=EventId(body["event_id"]),
+    ) in wakes
+
+
+def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> None:
+    """`Prefer: wait` answers with what the endpoint said."""
+    endpoint = made(tenant)
+
+    def deliver() -> None:
+        page = stage.aws.run(
+            webhooks.every_delivery(
+                tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10)
+            )
+        )
+        (row,) = page.rows
+        after = msgspec.structs.replace(
+            row,
+            state=DeliveryState.DELIVERED,
+            attempt=1,
+            last_status=204,
+            due_at=None,
+            updated_at=clock.millis(),
+        )
+        assert stage.aws.run(webhooks.move_delivery(tenant.id, row, after))
+
+    timer = threading.Timer(0.3, deliver)
+    timer.start()
+    answer = tenant.post(f"{PATH}/{endpoint['id']}/test", Prefer="wait=10")
+    timer.join()
+
+    assert answer.status_code == 200
+    assert (answer.json()["state"], answer.json()["last_status"]) == ("delivered", 204)
+
+
+def test_a_disabled_endpoint_is_not_tested(tenant: Tenant) -> None:
+    """409: enable it first."""
+    item = f"{PATH}/{made(tenant)['id']}"
+    tenant.patch(item, {"status": "disabled"})
+
+    assert tenant.post(f"{item}/test").status_code == 409
