@@ -94,7 +94,7 @@ async def start_pairing(
         if not plane.aws.run(desired):
             raise refused(session, "It is being deleted.")
         # What the last attempt offered is no answer to this one.
-        plane.aws.run(store.withdraw(request.tenant_id, session.id))
+        plane.aws.run(store.withdraw(request.tenant_id, session.id).alone())
         restart = session.state in _UNDER_WAY
         orders.start(plane, session, phone_number=number, restart=restart)
         return Answer(202, _shown(session.id, None, now))

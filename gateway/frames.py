@@ -9,7 +9,9 @@ from typing import Final
 import msgspec
 
 from shared.commands import SendMessage
+from shared.env import JournalMode
 from shared.events import SessionEvent
+from shared.ids import MessageId
 from shared.session import Pairing, Session
 
 LARGEST_FRAME: Final = 4 * 1024 * 1024
@@ -33,6 +35,10 @@ class Begin(_Frame, frozen=True, kw_only=True):
     prelude: str = ""
     proxy: str = ""
     journal_sync: bool = True
+    journal_mode: JournalMode = "wal"
+    silence_limit: float = 6.0
+    """Seconds without a word from the gateway after which the host ends itself: less than a lease,
+    so that no second host ever holds the device beside it."""
 
 
 class RequestCode(_Frame, frozen=True, kw_only=True):
@@ -80,6 +86,12 @@ class Entry(_Frame, frozen=True, kw_only=True):
     event: SessionEvent
 
 
+class Settled(_Frame, frozen=True, kw_only=True):
+    """Host to gateway: an order had its outcome before, and that is recorded."""
+
+    message_id: MessageId
+
+
 class Offer(_Frame, frozen=True, kw_only=True):
     """Host to gateway: what to show whoever links the number. Not journalled: it expires."""
 
@@ -104,4 +116,4 @@ class Farewell(_Frame, frozen=True, kw_only=True):
 
 
 ToHost = Begin | RequestCode | Send | Recorded | Stop | Ping
-FromHost = Ready | Entry | Offer | Pulse | Farewell
+FromHost = Ready | Entry | Settled | Offer | Pulse | Farewell

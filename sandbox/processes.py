@@ -13,6 +13,8 @@ from typing import Final
 
 import aiohttp
 
+LEASH: Final = Path(__file__).with_name("leash.py")
+"""Runs a module that ends with us."""
 READY_SECONDS: Final = 30.0
 """How long a plane may take to answer: a second here, and a loaded laptop's patience."""
 STOP_SECONDS: Final = 30.0
@@ -68,12 +70,12 @@ async def run_plane(
         ProcessError: it ended or did not answer in time.
     """
     log_file = _log_file(logs, name)
-    leash = str(Path(__file__).with_name("leash.py"))
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            leash,
+            LEASH,
             str(os.getpid()),
+            "SIGTERM",
             *module,
             env={**inherited(), **environment, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.api import Api, connect
-from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, run_embedded_aws
+from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, deploy, run_embedded_aws
 from sandbox.network import Network, run_network
 from sandbox.processes import Plane, free_port, run_plane
 from shared.keyring import Keyring
@@ -32,14 +32,19 @@ class Stack:
     tables: StackEnvironment
     network: Network | None
     """None where the gateway talks to WhatsApp itself."""
-    api: Plane
+    api_url: str
     gateway: Plane
+    planes: tuple[Plane, ...]
+    """Every process of ours: one that ends by itself is an error."""
     operator_key: str
     operator: Api = field(repr=False)
 
     @property
-    def planes(self) -> tuple[Plane, ...]:
-        return self.api, self.gateway
+    def control_url(self) -> str:
+        """Where the simulated people are moved. Raises ValueError on a live stack."""
+        if self.network is None:
+            raise ValueError("WhatsApp itself has no control API")
+        return self.network.control_url
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,10 @@ class Options:
 
     live: bool = False
     """Connect to WhatsApp itself, not to the sandbox's network."""
+    deployed: bool = False
+    """The control plane as a Lambda behind its HTTP API, by `sam deploy`, not as a process."""
     port: int | None = None
     """The API's port; any free one if None."""
-    sandbox_port: int | None = None
     devices: Path | None = None
     """Where device credentials are kept; gone with the stack if None."""
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -67,26 +73,50 @@ def quiet(_line: str) -> None:
 async def run_stack(
     home: Path, options: Options | None = None, log: Log = quiet
 ) -> AsyncGenerator[Stack]:
-    """Start everything in the order a message passes it; stop in the reverse."""
+    """Start everything; stop in the reverse order, the gateway first."""
     chosen = options or Options()
     async with AsyncExitStack() as rest:
         scratch = Path(rest.enter_context(tempfile.TemporaryDirectory(prefix="zapgate-")))
         aws = await rest.enter_async_context(run_embedded_aws(home, log=log))
-        tables = apply_template(aws, parameters=chosen.parameters)
-        log(f"template.yaml applied: table {tables.environment['ZAPGATE_TABLE']}")
+        planes: list[Plane] = []
+        if chosen.deployed:
+            deployment = await deploy(
+                aws,
+                home,
+                parameters=chosen.parameters,
+                function_environment=development(),
+                log=log,
+            )
+            tables, api_url = deployment.stack, deployment.api_url
+            environment = {**tables.environment, **development(), **chosen.settings}
+        else:
+            tables = apply_template(aws, parameters=chosen.parameters)
+            environment = {**tables.environment, **development(), **chosen.settings}
+            api = await rest.enter_async_context(run_api(home, environment, chosen.port))
+            planes.append(api)
+            api_url = api.url
+        log(f"control plane at {api_url}")
         network = None
         if not chosen.live:
             network = await rest.enter_async_context(run_network(scratch / "whatsapp"))
             log(f"WhatsApp network at {network.control_url}")
-        environment = {**tables.environment, **development(), **chosen.settings}
-        api = await rest.enter_async_context(run_api(home, environment, chosen.port))
-        log(f"control plane at {api.url}")
         devices = chosen.devices or scratch / "devices"
         gateway = await rest.enter_async_context(run_gateway(home, environment, network, devices))
+        planes.append(gateway)
         log(f"gateway at {gateway.url}")
         operator_key = Keyring.parse(tables.environment["ZAPGATE_SECRET"]).operator_keys[0]
-        operator = await rest.enter_async_context(connect(api.url, operator_key))
-        yield Stack(home, scratch, aws, tables, network, api, gateway, operator_key, operator)
+        yield Stack(
+            home=home,
+            scratch=scratch,
+            aws=aws,
+            tables=tables,
+            network=network,
+            api_url=api_url,
+            gateway=gateway,
+            planes=tuple(planes),
+            operator_key=operator_key,
+            operator=await rest.enter_async_context(connect(api_url, operator_key)),
+        )
 
 
 def development() -> dict[str, str]:
@@ -94,7 +124,6 @@ def development() -> dict[str, str]:
     return {
         "ZAPGATE_WEBHOOK_TARGETS": "loopback",
         "ZAPGATE_JOURNAL_SYNC": "false",
-        "ZAPGATE_LOG_LEVEL": "INFO",
     }
 
 

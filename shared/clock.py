@@ -26,6 +26,11 @@ def instant(moment: int) -> datetime:
     return datetime.fromtimestamp(moment / 1000, tz=UTC)
 
 
+def moment(instant: datetime) -> int:
+    """The milliseconds of an aware datetime: what came in from outside."""
+    return round(instant.timestamp() * 1000)
+
+
 def mint(prefix: str) -> str:
     """A new id, now, from the system's randomness: the edge's short form of `ids.mint`."""
     return ids.mint(prefix, millis(), secrets.token_bytes(ids.RANDOM_BYTES))

@@ -6,11 +6,15 @@ credentials) are read by botocore itself, so an emulator needs only `AWS_ENDPOIN
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from shared.errors import Misconfigured
+
+JournalMode = Literal["wal", "delete"]
+"""SQLite's journal in the device store: `wal` on a local disk, `delete` on a network file system
+(EFS, NFS), where the shared memory that a write-ahead log needs does not exist."""
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -19,6 +23,9 @@ class Places(msgspec.Struct, frozen=True):
     table: str = "zapgate"
     command_queue_url: str = ""
     """URL of a shard's FIFO queue, with the literal `{shard}` where its number goes."""
+    command_dead_url: str = ""
+    """The command queues' dead-letter queue: refused commands are parked there. Where it is empty,
+    they stay in their queue until its redrive policy moves them."""
     delivery_queue_url: str = ""
     media_bucket: str = ""
     shards: int = 16
@@ -43,6 +50,8 @@ class Settings(Places, frozen=True):
     """Folder of the sessions' credentials and journals, or a `postgresql://` URL."""
     journal_sync: bool = True
     """Whether a journal entry is on the disk, not only in its cache, before WhatsApp goes on."""
+    journal_mode: JournalMode = "wal"
+    """`delete` where the device store is on a network file system such as EFS."""
     lease_seconds: float = 10.0
     health_host: str = "127.0.0.1"
     health_port: int = 8080
@@ -66,3 +75,34 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         return msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"environment: {error}, in ZAPGATE_* of the field named") from error
+
+
+_FOR_PRELUDE: Final = "ZAPGATE_SANDBOX_"
+"""What `host_prelude` reads begins with it; never set in production."""
+_FOR_HOSTS: Final = frozenset(
+    {
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+    }
+)
+
+
+def for_hosts(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What session hosts may see of the environment: no AWS credentials, no secret, no proxy."""
+    source = os.environ if environment is None else environment
+    return {
+        name: value
+        for name, value in source.items()
+        if name in _FOR_HOSTS or name.startswith(_FOR_PRELUDE)
+    }

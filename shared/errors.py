@@ -3,8 +3,10 @@
 ZapgateError
 ├── Malformed            bytes are not what they claim to be: a row, a command, a cursor, a frame
 │   ├── Forged           the signature does not fit
-│   └── Expired          it was signed, but its time is over
+│   ├── Expired          it was signed, but its time is over
+│   └── Foreign          it names a session of another tenant or shard
 ├── Unavailable          AWS did not answer, or not in time: try again, nothing is known to be done
+├── NotHeld              no host of this gateway holds the session: the order belongs elsewhere
 ├── Contended            a conditional write kept losing to others: try again
 └── Misconfigured        a setting is missing or wrong: stop and say which
 
@@ -29,6 +31,10 @@ class Expired(Malformed):
     """It was signed, but its time is over."""
 
 
+class Foreign(Malformed):
+    """It names a session of another tenant or shard."""
+
+
 class Unavailable(ZapgateError):
     """AWS did not answer, or not in time. Nothing is known to be done; try again."""
 
@@ -38,6 +44,10 @@ class Unavailable(ZapgateError):
         self.service = service
         self.action = action
         self.code = code
+
+
+class NotHeld(ZapgateError):
+    """No host of this gateway holds the session, or not any more. Nothing was done."""
 
 
 class Contended(ZapgateError):

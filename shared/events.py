@@ -69,6 +69,8 @@ class ReceivedMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     sent_at: datetime
     group: bool = False
     from_me: bool = False
+    edits: str | None = None
+    """The `whatsapp_id` of the earlier message that this one replaces the text of."""
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True):

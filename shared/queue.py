@@ -5,11 +5,12 @@ keep their order and run beside other sessions'. The deduplication id is the com
 repeated request within SQS's five minutes is one command.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.aws import Op, Response, done
+from shared.aws import Op, Params, Response, done
 from shared.ids import CommandId, SessionId
 
 LARGEST_BATCH: Final = 10
@@ -46,6 +47,26 @@ def send_command(shard: int, session_id: SessionId, command_id: CommandId, text:
     )
 
 
+def park(text: str, reason: str, group: str) -> Op[None]:
+    """Keep a refused command on the dead-letter queue, as it came, with the reason beside it.
+
+    Its hash is the deduplication id, so a gateway that dies between this and the removal parks it
+    once.
+    """
+    return Op(
+        "sqs",
+        "send_message",
+        lambda at: {
+            "QueueUrl": at.command_dead_url,
+            "MessageBody": text,
+            "MessageGroupId": group or "refused",
+            "MessageDeduplicationId": hashlib.sha256(text.encode()).hexdigest(),
+            "MessageAttributes": {"reason": {"DataType": "String", "StringValue": reason}},
+        },
+        done,
+    )
+
+
 def send_delivery(group: str, body: str, delay: int) -> Op[None]:
     """Wake a dispatcher in `delay` seconds. `group` is the tenant, for SQS's fair queueing."""
     return Op(
@@ -61,16 +82,22 @@ def send_delivery(group: str, body: str, delay: int) -> Op[None]:
     )
 
 
-def receive(queue_url: str, wait: int, limit: int = LARGEST_BATCH) -> Op[tuple[Received, ...]]:
+def receive(
+    queue_url: str, wait: int, limit: int = LARGEST_BATCH, *, visibility: int | None = None
+) -> Op[tuple[Received, ...]]:
+    """Up to `limit` messages, unseen by others for `visibility` seconds, else as the queue says."""
+    request: Params = {
+        "QueueUrl": queue_url,
+        "WaitTimeSeconds": wait,
+        "MaxNumberOfMessages": limit,
+        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
+    }
+    if visibility is not None:
+        request["VisibilityTimeout"] = visibility
     return Op(
         "sqs",
         "receive_message",
-        lambda _: {
-            "QueueUrl": queue_url,
-            "WaitTimeSeconds": wait,
-            "MaxNumberOfMessages": limit,
-            "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
-        },
+        lambda _: request,
         lambda response: tuple(_received(message) for message in response.get("Messages", [])),
     )
 

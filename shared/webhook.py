@@ -1,10 +1,11 @@
 """Webhook endpoints and deliveries: the things and their states."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
+from shared.errors import Malformed
 from shared.ids import EndpointId, EventId, SessionId, TenantId
 
 ENDPOINTS_PER_TENANT: Final = 50
@@ -88,8 +89,33 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wake(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a delivery-queue message: which delivery to look at. The row says the rest."""
+    """Body of a delivery-queue message: which delivery to look at. The row says the rest.
+
+    It may be lost or repeated. One that names an `attempt` is void once the row has another.
+    """
 
     tenant_id: TenantId
     endpoint_id: EndpointId
     event_id: EventId
+    attempt: int | None = None
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        """The wake-up of a delivery that waits."""
+        return cls(
+            tenant_id=delivery.tenant_id,
+            endpoint_id=delivery.endpoint_id,
+            event_id=delivery.event_id,
+            attempt=delivery.attempt,
+        )
+
+    def encode(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises Malformed."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise Malformed(f"not a wake-up: {error}") from error

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, run_embedded_aws
-from sandbox.aws.venvs import EMULATOR, tool_python
+from sandbox.aws.venvs import EMULATOR, SAM, tool_python
 
 HOME = Path(__file__).resolve().parents[1] / ".zapgate"
 
@@ -22,9 +22,11 @@ FreshStack = Callable[..., StackEnvironment]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Install the emulator before the first test, whose timeout is not meant for downloads."""
-    if any("aws" in getattr(item, "fixturenames", ()) for item in session.items):
-        asyncio.run(tool_python(HOME, EMULATOR, print))
+    """Install tools before the first test, whose timeout is not meant for downloads."""
+    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for fixture, tool in (("aws", EMULATOR), ("deployment", SAM)):
+        if fixture in asked:
+            asyncio.run(tool_python(HOME, tool, print))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -1,8 +1,86 @@
-"""Entry of the `zapgate` command."""
+"""The `zapgate` command: everything a person starts by hand.
+
+What needs the sandbox or a plane's own dependencies is imported only when it is asked for:
+production images contain one plane and no sandbox.
+"""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from zapgate import operator, planes
+
+HOME = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".zapgate"),
+    show_default=True,
+    help="Folder for installed tools and logs.",
+)
 
 
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zapgate")
 def main() -> None:
-    raise SystemExit("no commands yet")
+    """A multi-tenant WhatsApp gateway."""
+
+
+@main.command()
+@HOME
+@click.option("--port", default=8000, show_default=True, help="The API's port.")
+@click.option("--live", is_flag=True, help="Connect to WhatsApp itself.")
+def dev(home: Path, port: int, live: bool) -> None:  # noqa: FBT001 - click hands flags over so
+    """Run everything here, with a first tenant and key, until Ctrl-C."""
+    from sandbox.dev import run  # noqa: PLC0415 - see the module's docstring
+
+    sys.exit(run(home, port=port, live=live))
+
+
+@main.command()
+@HOME
+@click.option("--pairing", type=click.Choice(["code", "qr"]), default="code", show_default=True)
+@click.option(
+    "--deployed",
+    is_flag=True,
+    help="Go through the Lambda and HTTP API of template.yaml, deployed to the embedded AWS.",
+)
+def demo(home: Path, pairing: Literal["code", "qr"], deployed: bool) -> None:  # noqa: FBT001
+    """Play the whole story once; exit 0 only if every step was seen."""
+    from sandbox.demo import run  # noqa: PLC0415
+
+    sys.exit(run(home, pairing=pairing, deployed=deployed))
+
+
+@main.command()
+@HOME
+@click.option("--proxy-port", default=0, help="Where clients are led; any free port if 0.")
+@click.option("--control-port", default=0, help="Where people are moved; any free port if 0.")
+@click.option("--server-port", default=0, help="TLS and WebSocket; any free port if 0.")
+def sandbox(home: Path, proxy_port: int, control_port: int, server_port: int) -> None:
+    """Run the WhatsApp network alone, for any client, until Ctrl-C."""
+    from sandbox.network import main as run  # noqa: PLC0415
+
+    ports = (proxy_port, control_port, server_port)
+    names = ("--proxy-port", "--control-port", "--server-port")
+    given = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
+    run(["--home", str(home / "network"), *given])
+
+
+@main.command()
+@HOME
+@click.option("--rounds", default=5, show_default=True, help="Runs of each figure.")
+@click.argument("figures", nargs=-1)
+def bench(home: Path, rounds: int, figures: tuple[str, ...]) -> None:
+    """Measure, as ratios to bare loops in the same run. FIGURES: which ones; all if none."""
+    from sandbox.bench import run  # noqa: PLC0415
+
+    sys.exit(run(home, rounds=rounds, figures=figures))
+
+
+for command in (*planes.COMMANDS, *operator.COMMANDS):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

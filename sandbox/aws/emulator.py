@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from boto3.session import Session
 
 from sandbox.aws.errors import EmbeddedAwsError
 from sandbox.aws.venvs import EMULATOR, Log, quiet, tool_python
+from sandbox.processes import LEASH, free_port
 
 REGION = "eu-west-1"
 
@@ -33,7 +33,6 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embed
 
 # It is up in a quarter of a second here; a loaded laptop is not ten times a hundred slower.
 _READY_SECONDS = 30.0
-_STOP_SECONDS = 5.0
 
 # Somebody may take the free port between our look and the emulator's bind.
 _ATTEMPTS = 3
@@ -124,7 +123,7 @@ async def _start(
     python: Path, scratch: Path, log_file: Path
 ) -> tuple[subprocess.Popen[bytes], int]:
     for _ in range(_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         process = _spawn(python, scratch, log_file, port)
         try:
             if await _answers(process, port):
@@ -150,7 +149,7 @@ def _spawn(python: Path, scratch: Path, log_file: Path, port: int) -> subprocess
     }
     with log_file.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own file, in an environment we made
-            [python, Path(__file__).with_name("child.py"), str(os.getpid())],
+            [python, LEASH, str(os.getpid()), "SIGKILL", "ministack"],
             cwd=scratch,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -180,18 +179,7 @@ async def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """End it and its functions' workers. Nothing in its memory is worth an orderly stop."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    process.wait()

@@ -19,9 +19,13 @@ CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
 # A stack takes half a second; a minute is a stack that hangs.
 _STACK_SECONDS = 60.0
 
-# What `sam package` puts in the place of a local folder; no function is made from this one.
-_LOCAL_CODE = "      CodeUri: .\n"
-_PACKAGED_CODE = "      CodeUri: s3://not-deployed/here\n"
+# What the emulator cannot read in a template that was not packaged, and what it reads instead.
+_READABLE = {
+    # `sam package` would upload the folder; no function is made from this address.
+    "CodeUri: .\n": "CodeUri: s3://not-deployed/here\n",
+    # It keeps a Number parameter as text, and its ECS then counts with it.
+    "DesiredCount: !Ref GatewayCount\n": "DesiredCount: 1\n",
+}
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,12 @@ def apply_template(
     Raises:
         StackFailedError: with the resource that failed and the emulator's reason.
     """
-    body = template_path().read_text()
-    if body.count(_LOCAL_CODE) != 1:
-        raise EmbeddedAwsError("template.yaml no longer has one function with `CodeUri: .`")
     given = {"ControlPlane": "false", "DeletionProtection": "false", **(parameters or {})}
     cloudformation = aws.client("cloudformation")
     try:
         cloudformation.create_stack(
             StackName=stack,
-            TemplateBody=body.replace(_LOCAL_CODE, _PACKAGED_CODE),
+            TemplateBody=_readable(template_path().read_text()),
             Capabilities=CAPABILITIES,
             Parameters=[
                 {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
@@ -83,6 +84,14 @@ def apply_template(
     except ClientError as error:
         raise StackFailedError(stack, str(error)) from error
     return stack_environment(aws, stack)
+
+
+def _readable(body: str) -> str:
+    for written, read in _READABLE.items():
+        if body.count(written) != 1:
+            raise EmbeddedAwsError(f"template.yaml no longer says {written.strip()!r} once")
+        body = body.replace(written, read)
+    return body
 
 
 def stack_environment(aws: EmbeddedAws, stack: str) -> StackEnvironment:
@@ -99,6 +108,7 @@ def stack_environment(aws: EmbeddedAws, stack: str) -> StackEnvironment:
             "ZAPGATE_TABLE": outputs["TableName"],
             "ZAPGATE_SHARDS": outputs["ShardCount"],
             "ZAPGATE_COMMAND_QUEUE_URL": outputs["CommandQueueUrl"],
+            "ZAPGATE_COMMAND_DEAD_URL": outputs["CommandsDeadQueueUrl"],
             "ZAPGATE_DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
             "ZAPGATE_MEDIA_BUCKET": outputs["BucketName"],
             "ZAPGATE_SECRET": secret["SecretString"],
@@ -123,8 +133,9 @@ def _wait(cloudformation: Any, stack: str) -> dict[str, str]:
 
 def _failure(cloudformation: Any, stack: str, status: str) -> StackFailedError:
     """The first resource that failed: what follows it is only cancelled."""
-    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-    for event in reversed(events):
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
+    newest_first = [event for page in pages for event in page["StackEvents"]]
+    for event in reversed(newest_first):
         if event["ResourceStatus"].endswith("_FAILED"):
             reason = event.get("ResourceStatusReason", event["ResourceStatus"])
             return StackFailedError(event["LogicalResourceId"], reason)

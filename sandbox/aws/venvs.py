@@ -61,7 +61,7 @@ async def tool_python(home: Path, tool: Tool, log: Log = quiet) -> Path:
     Raises:
         ToolError: `venv` or `pip` failed; the message ends with their last lines.
     """
-    folder = _folder(home, tool)
+    folder = folder_of(home, tool)
     mark = folder / "complete"
     python = folder / "bin" / "python"
     if not mark.exists():
@@ -73,7 +73,8 @@ async def tool_python(home: Path, tool: Tool, log: Log = quiet) -> Path:
     return python
 
 
-def _folder(home: Path, tool: Tool) -> Path:
+def folder_of(home: Path, tool: Tool) -> Path:
+    """Where the tool's environment is, or would be."""
     interpreter = f"{sys.implementation.cache_tag}-{sys.base_prefix}"
     key = hashlib.sha256("\n".join((*tool.pins, interpreter)).encode()).hexdigest()[:12]
     return home.resolve() / "tools" / f"{tool.name}-{key}"

@@ -143,8 +143,14 @@ def put(item: Item, condition: Expression | None = None, *, old: bool = False) -
     return Write("Put", body)
 
 
-def update(key: Key, change: Expression, condition: Expression = PRESENT) -> Write:
-    return Write("Update", {"Key": named(key), **change.into("UpdateExpression", condition)})
+def update(
+    key: Key, change: Expression, condition: Expression = PRESENT, *, old: bool = False
+) -> Write:
+    """Change some attributes; `old` asks for the item as it was if the condition fails."""
+    body = {"Key": named(key), **change.into("UpdateExpression", condition)}
+    if old:
+        body["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    return Write("Update", body)
 
 
 def delete(key: Key, condition: Expression | None = None) -> Write:

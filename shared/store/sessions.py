@@ -63,6 +63,12 @@ def of_shard(shard: int, rows: Range) -> Op[Page[Session]]:
     return query(keys.shard_index(shard), Session, rows, index=True)
 
 
+def find(shard: int, session_id: SessionId) -> Op[Page[Session]]:
+    """The session of that id on a shard, whoever owns it. From an index: about a second behind."""
+    only_it = (session_id, session_id)
+    return query(keys.shard_index(shard), Session, Range(limit=1), between=only_it, index=True)
+
+
 def rename(tenant_id: TenantId, session_id: SessionId, name: str, now: int) -> Op[bool]:
     return update(
         keys.session(tenant_id, session_id),
@@ -86,7 +92,10 @@ def desire(
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway saw of a session. None leaves `phone_number` and `lid` as they are."""
+    """What the gateway saw of a session.
+
+    None leaves `phone_number`, `lid` and `connected_at` as they are.
+    """
 
     state: SessionState
     at: int
@@ -95,10 +104,15 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     phone_number: str | None = None
     lid: str | None = None
+    connected_at: int | None = None
 
 
 def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Write:
-    """Write a session's state. Its condition fails for a gateway whose lease has passed on."""
+    """Write a session's state.
+
+    Its condition fails for a gateway whose lease has passed on, which gets the row as it is, and
+    where the session is gone.
+    """
     values: dict[str, object] = {
         "state": seen.state.value,
         "reason": None if seen.reason is None else seen.reason.value,
@@ -110,11 +124,11 @@ def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Wr
         values["phone_number"] = seen.phone_number
     if seen.lid is not None:
         values["lid"] = seen.lid
-    if seen.state is SessionState.CONNECTED:
-        values["connected_at"] = seen.at
+    if seen.connected_at is not None:
+        values["connected_at"] = seen.connected_at
     change = setting(values)
     fence = Expression(f"{PRESENT.text} AND #epoch <= :epoch")
-    return update(keys.session(tenant_id, session_id), change, fence)
+    return update(keys.session(tenant_id, session_id), change, fence, old=True)
 
 
 def remove(tenant_id: TenantId, session_id: SessionId) -> Op[bool]:
@@ -142,9 +156,9 @@ def pairing(tenant_id: TenantId, session_id: SessionId) -> Op[Pairing | None]:
     return get(keys.pairing(tenant_id, session_id), Pairing)
 
 
-def withdraw(tenant_id: TenantId, session_id: SessionId) -> Op[bool]:
+def withdraw(tenant_id: TenantId, session_id: SessionId) -> Write:
     """Forget the attempt: it succeeded or ended."""
-    return delete(keys.pairing(tenant_id, session_id)).alone()
+    return delete(keys.pairing(tenant_id, session_id))
 
 
 _NOT_DELETED = Expression(

@@ -101,3 +101,8 @@ def forget_key(key: ApiKey) -> Op[bool]:
 def by_digest(digest: str) -> Op[Digest | None]:
     """Whose key this is: the one read of authentication."""
     return get(keys.digest(digest), Digest)
+
+
+def remove(tenant_id: TenantId) -> Op[bool]:
+    """Erase the tenant's own row: the last of its rows."""
+    return delete(keys.tenant(tenant_id)).alone()

@@ -1,0 +1,55 @@
+"""Entry of a gateway: `python -m gateway`.
+
+SIGTERM or SIGINT ends it in order, a second one at once. It says nothing on stdout; its log is on
+stderr.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Final
+
+from gateway.run import run
+from shared import env, logs
+from shared.env import Settings
+from shared.errors import Misconfigured
+
+log = logging.getLogger(__name__)
+
+CUT_SHORT: Final = 1
+"""Exit code after a second signal."""
+MISCONFIGURED: Final = 78
+"""Exit code for settings that cannot work (EX_CONFIG of sysexits.h): starting again is no use."""
+
+
+async def serve(settings: Settings) -> None:
+    """Run until told to stop."""
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            log.warning("gateway.cut_short")
+            os._exit(CUT_SHORT)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+    await run(settings, stop)
+
+
+def main() -> None:
+    """Read the settings, configure the log, run."""
+    try:
+        settings = env.settings()
+        logs.configure(settings.log_level)
+        asyncio.run(serve(settings))
+    except Misconfigured as error:
+        logs.configure("INFO")
+        log.error("gateway.misconfigured", extra=logs.fields(cause=str(error)))  # noqa: TRY400 - the text says all
+        sys.exit(MISCONFIGURED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""What to post, and what the answer means.
+
+Standard Webhooks 1.0: the id is the event's and the same in every attempt, the timestamp is the
+attempt's, and the signature is made over both and the exact bytes of the body. Only 2xx is success;
+a redirect is a failure, because a POST that follows one arrives as a GET without its body.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final, assert_never
+
+import msgspec
+
+from shared import clock
+from shared.ids import EventId
+from shared.signing import sign_webhook
+from shared.tenant import TenantStatus
+from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus
+
+SCHEDULE: Final = (
+    0,
+    5 * clock.SECOND,
+    30 * clock.SECOND,
+    5 * clock.MINUTE,
+    30 * clock.MINUTE,
+    2 * clock.HOUR,
+    5 * clock.HOUR,
+    10 * clock.HOUR,
+    14 * clock.HOUR,
+    20 * clock.HOUR,
+    24 * clock.HOUR,
+)
+"""Pause before each attempt: eleven in about 76 hours, a little more than Standard Webhooks'
+example."""
+JITTER: Final = 0.2
+"""Share of a pause by which retries spread, so that an outage does not end in a burst."""
+LONGEST_RETRY_AFTER: Final = 24 * clock.HOUR
+
+CLAIM: Final = clock.MINUTE
+"""How long an attempt belongs to the gateway that claimed it: four times an attempt's deadline, so
+that a claim of the living does not lapse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint answered."""
+
+    status: int
+    retry_after: str | None = None
+    control: str | None = None
+    """The `webhook-delivery` header: how a receiver steers its deliveries (Svix's names)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why there is no answer, as a code such as `timeout` or `tls_error`."""
+
+    code: str
+
+
+Result = Answer | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """It arrived; with `disable`, the receiver wants no more."""
+
+    disable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """It failed and is tried again at `at` (ms)."""
+
+    at: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """It failed for good; with `disable`, so does everything else for this endpoint."""
+
+    error: str
+    disable: bool = False
+
+
+Verdict = Delivered | RetryAt | GaveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request ready to go."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def prepare(
+    url: str, secrets: Sequence[str], event_id: EventId, body: bytes, *, now: int, agent: str
+) -> Post:
+    """The request of one attempt, signed for `now` (ms) with every live secret."""
+    timestamp = now // clock.SECOND
+    return Post(
+        url,
+        {
+            "content-type": "application/json",
+            "user-agent": agent,
+            "webhook-id": event_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
+        },
+        body,
+    )
+
+
+def hindrance(
+    endpoint: Endpoint | None,
+    status: TenantStatus | None,
+    delivery: Delivery,
+    now: int,
+    random: Callable[[], float],
+) -> GaveUp | RetryAt | None:
+    """Why an attempt is not to be made, if it is not. A suspended tenant's events wait."""
+    if status is None or status is TenantStatus.DELETING:
+        return GaveUp("tenant_deleted")
+    if endpoint is None:
+        return GaveUp("endpoint_deleted")
+    if endpoint.status is EndpointStatus.DISABLED:
+        return GaveUp("endpoint_disabled")
+    if status is TenantStatus.SUSPENDED:
+        return _later(delivery.attempt, "tenant_suspended", now, random, at_least=0)
+    return None
+
+
+def judge(attempt: int, result: Result, now: int, random: Callable[[], float]) -> Verdict:
+    """What follows from an attempt's result. `random` gives numbers in [0, 1)."""
+    match result:
+        case Fault(code):
+            return _later(attempt, code, now, random, at_least=0)
+        case Answer(status) if 200 <= status < 300:
+            return Delivered(disable=result.control == "disable")
+        case Answer(status, retry_after, control):
+            error = f"http_{status}"
+            if status == 410 or control == "disable":
+                return GaveUp(error, disable=True)
+            if control == "abort-message":
+                return GaveUp(error)
+            wait = _retry_after(retry_after, now) if status in {429, 503} else 0
+            return _later(attempt, error, now, random, at_least=wait)
+        case _:
+            assert_never(result)
+
+
+def after(delivery: Delivery, verdict: Verdict, result: Result | None, now: int) -> Delivery:
+    """The delivery's row after an attempt; `result` is None where none was made."""
+    status = result.status if isinstance(result, Answer) else None
+    match verdict:
+        case Delivered():
+            state, due_at, error = DeliveryState.DELIVERED, None, None
+        case RetryAt(at, code):
+            state, due_at, error = DeliveryState.WAITING, at, code
+        case GaveUp(code):
+            state, due_at, error = DeliveryState.GAVE_UP, None, code
+        case _:
+            assert_never(verdict)
+    return msgspec.structs.replace(
+        delivery, state=state, due_at=due_at, updated_at=now, last_status=status, last_error=error
+    )
+
+
+def claimed(delivery: Delivery, now: int) -> Delivery:
+    """The delivery with its next attempt begun."""
+    return msgspec.structs.replace(
+        delivery,
+        state=DeliveryState.SENDING,
+        attempt=delivery.attempt + 1,
+        due_at=now + CLAIM,
+        updated_at=now,
+    )
+
+
+def released(delivery: Delivery, now: int) -> Delivery:
+    """A claimed delivery given back, its attempt not made."""
+    return msgspec.structs.replace(
+        delivery,
+        state=DeliveryState.WAITING,
+        attempt=delivery.attempt - 1,
+        due_at=now,
+        updated_at=now,
+    )
+
+
+def _later(
+    attempt: int, error: str, now: int, random: Callable[[], float], at_least: int
+) -> RetryAt | GaveUp:
+    if attempt >= len(SCHEDULE):
+        return GaveUp(error)
+    pause = SCHEDULE[attempt] * (1 + JITTER * (2 * random() - 1))
+    return RetryAt(now + max(round(pause), at_least), error)
+
+
+def _retry_after(header: str | None, now: int) -> int:
+    """How long (ms) the header asks to wait: seconds or an HTTP date (RFC 9110, 10.2.3); else 0."""
+    if header is None:
+        return 0
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        # A number of any length: cut before it is read, not after.
+        wait = int(text[:9]) * clock.SECOND
+    else:
+        try:
+            wait = round(parsedate_to_datetime(text).timestamp() * clock.SECOND) - now
+        except (ValueError, OverflowError):
+            return 0
+    return max(0, min(wait, LONGEST_RETRY_AFTER))

@@ -1,0 +1,349 @@
+"""The dispatcher: deliveries on their way to tenants' servers.
+
+They come from three sides: the outbox hands over what just happened, the delivery queue wakes for
+what is due within minutes, and the sweeper finds in the due-index whatever is overdue: long
+retries, what found no room, and what a dead process had claimed. Every attempt is claimed in the
+row first, so the same delivery coming from two sides is sent once; a claim that lapses can be taken
+by anybody, so a killed process loses nothing.
+"""
+
+import asyncio
+import importlib.metadata
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+
+from gateway.aws import Aws
+from gateway.delivery import (
+    CLAIM,
+    Delivered,
+    GaveUp,
+    Result,
+    RetryAt,
+    Verdict,
+    after,
+    claimed,
+    hindrance,
+    judge,
+    prepare,
+    released,
+)
+from gateway.directory import Directory
+from gateway.egress import DEADLINE, Egress
+from gateway.fairness import Limits, Turns
+from gateway.loops import Loop
+from gateway.metrics import Metrics
+from shared import clock, ids, queue
+from shared.env import Places
+from shared.errors import Contended, Malformed, Unavailable
+from shared.ids import EndpointId, EventId, TenantId
+from shared.logs import fields
+from shared.store import webhooks
+from shared.store.webhooks import DUE_SHARDS
+from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus, Wake
+
+log = logging.getLogger(__name__)
+
+AGENT: Final = f"Zapgate/{importlib.metadata.version('zapgate')}"
+SWEEP_SECONDS: Final = 5.0
+SWEEP_PAGE: Final = 100
+SWEEP_PAGES: Final = 5
+"""Of one shard in one sweep, so that no shard keeps the others waiting."""
+GRACE: Final = 2 * clock.SECOND
+"""How long the sweeper leaves a due delivery to its wake-up."""
+EARLY: Final = 2 * clock.SECOND
+"""How far ahead of its time a wake-up may come: SQS counts whole seconds."""
+CLAIM_MARGIN: Final = round((DEADLINE + 5) * clock.SECOND)
+"""What must be left of a claim when an attempt begins."""
+SIDELINED: Final = 30 * clock.SECOND
+"""How long a due delivery is put off that finds no room, so that those behind it are seen."""
+LARGEST_CARRIED: Final = 64 * 1024
+"""Bytes of a body kept in memory while it waits for its turn; a larger one is read again."""
+OVERFLOW: Final = 2
+"""Times the room after which a handed-over delivery is left to its claim's lapse."""
+RESULT_TRIES: Final = 4
+"""Of writing what became of an attempt: losing it would send the event again."""
+STOP_SECONDS: Final = DEADLINE + 1.0
+
+_random = random.SystemRandom().random
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A delivery claimed by us, waiting for its turn."""
+
+    delivery: Delivery
+    body: bytes | None
+
+
+class Dispatcher:
+    """Attempts deliveries, fairly. Open between `async with` and its end."""
+
+    def __init__(
+        self,
+        *,
+        places: Places,
+        aws: Aws,
+        directory: Directory,
+        egress: Egress,
+        metrics: Metrics,
+        now: Callable[[], int],
+        limits: Limits | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._places = places
+        self._aws = aws
+        self._directory = directory
+        self._egress = egress
+        self._metrics = metrics
+        self._now = now
+        self._turns: Turns[Job] = Turns(self._limits)
+        self._tasks = asyncio.TaskGroup()
+        self._intake: list[asyncio.Task[None]] = []
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
+        self.sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        loops = [self.sweeper, self.wakes] if self._places.delivery_queue_url else [self.sweeper]
+        self._intake = [self._tasks.create_task(loop.run(), name=loop.name) for loop in loops]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Finish what is in hand, give back the rest."""
+        self._stopping = True
+        for task in self._intake:
+            task.cancel()
+        jobs = self._turns.drain()
+        await asyncio.gather(*(self._release(job) for job in jobs), return_exceptions=True)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("dispatcher.cut_off", extra=fields(in_hand=self._turns.sending))
+            for task in self._attempts:
+                task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def waiting(self) -> int:
+        return self._turns.waiting
+
+    @property
+    def sending(self) -> int:
+        return self._turns.sending
+
+    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
+        """Whether one more delivery to this endpoint may wait in memory."""
+        return not self._stopping and self._turns.room(tenant_id, endpoint_id)
+
+    def hand_over(self, delivery: Delivery, body: bytes | None) -> None:
+        """Attempt a claimed delivery when it is its turn."""
+        if self._stopping or self._turns.waiting >= OVERFLOW * self._limits.room:
+            return  # its claim lapses, and the sweeper of whoever is there finds it
+        carried = body if body is not None and len(body) <= LARGEST_CARRIED else None
+        self._turns.add(delivery.tenant_id, delivery.endpoint_id, Job(delivery, carried))
+        self._pump()
+
+    async def sweep(self) -> None:
+        """Take what is overdue in every shard of the due-index."""
+        for shard in range(DUE_SHARDS):
+            for _ in range(SWEEP_PAGES):
+                due = await self._aws.run(
+                    webhooks.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
+                )
+                taken = [await self._claim(delivery) for delivery in due]
+                if len(due) < SWEEP_PAGE or not any(taken):
+                    break
+
+    async def _receive(self) -> None:
+        url = self._places.delivery_queue_url
+        messages = await self._aws.run(queue.receive(url, queue.LONGEST_POLL))
+        if not messages:
+            return
+        outcomes = await asyncio.gather(
+            *(self._woken(message.body) for message in messages), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and not isinstance(outcome, Unavailable | Contended):
+                log.error("wake.failed", exc_info=outcome)
+        # Whatever came of them: from here on, the rows are enough.
+        await self._aws.run(queue.settle(url, [message.handle for message in messages]))
+
+    async def _woken(self, body: str) -> None:
+        try:
+            wake = Wake.decode(body)
+        except Malformed:
+            log.warning("wake.malformed")
+            return
+        delivery = await self._aws.run(
+            webhooks.read_delivery(wake.tenant_id, wake.endpoint_id, wake.event_id)
+        )
+        if (
+            delivery is not None
+            and delivery.state is DeliveryState.WAITING
+            and wake.attempt in {None, delivery.attempt}
+            and delivery.due_at is not None
+            and delivery.due_at <= self._now() + EARLY
+        ):
+            await self._claim(delivery)
+
+    async def _claim(self, delivery: Delivery) -> bool:
+        """Take a due delivery, or put it off where there is no room. False where it has moved."""
+        if self._stopping:
+            return False
+        now = self._now()
+        if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
+            self._metrics.sidelined.inc()
+            later = now + round(SIDELINED * (1 + _random()))
+            return await self._move(delivery, msgspec.structs.replace(delivery, due_at=later))
+        ours = claimed(delivery, now)
+        if not await self._move(delivery, ours):
+            return False
+        self.hand_over(ours, None)
+        return True
+
+    async def _release(self, job: Job) -> None:
+        await self._move(job.delivery, released(job.delivery, self._now()))
+
+    async def _move(self, before: Delivery, moved: Delivery) -> bool:
+        return await self._aws.run(webhooks.move_delivery(before.tenant_id, before, moved))
+
+    def _pump(self) -> None:
+        while not self._stopping and (job := self._turns.take()) is not None:
+            self._idle.clear()
+            task = self._tasks.create_task(self._turn(job), name="delivery")
+            self._attempts.add(task)
+            task.add_done_callback(self._attempts.discard)
+
+    async def _turn(self, job: Job) -> None:
+        delivery = job.delivery
+        try:
+            await self._attempt(job)
+        except (Unavailable, Contended) as error:
+            log.warning("delivery.unrecorded", extra=_ids(delivery, cause=str(error)))
+        except Exception:
+            log.exception("delivery.failed", extra=_ids(delivery))
+        finally:
+            self._turns.done(delivery.tenant_id, delivery.endpoint_id)
+            if self._turns.sending == 0:
+                self._idle.set()
+            self._pump()
+
+    async def _attempt(self, job: Job) -> None:
+        delivery, now = job.delivery, self._now()
+        if delivery.due_at is None or delivery.due_at - now < CLAIM_MARGIN:
+            # It waited long for its turn.
+            longer = msgspec.structs.replace(delivery, due_at=now + CLAIM, updated_at=now)
+            if not await self._move(delivery, longer):
+                return
+            delivery = longer
+        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
+        status = await self._directory.status(delivery.tenant_id)
+        verdict: Verdict | None = hindrance(endpoint, status, delivery, now, _random)
+        result: Result | None = None
+        seconds = 0.0
+        if verdict is None and endpoint is not None:
+            body = job.body or await self._body(delivery.tenant_id, delivery.event_id)
+            if body is None:
+                verdict = GaveUp("event_expired")
+            else:
+                result, seconds = await self._post(endpoint, delivery.event_id, body)
+                verdict = judge(delivery.attempt, result, self._now(), _random)
+        if verdict is None:
+            raise AssertionError("unreachable: without an endpoint there is a hindrance")
+        moved = after(delivery, verdict, result, self._now())
+        self._tell(moved, verdict, seconds)
+        await self._conclude(delivery, moved)
+        await self._follow_up(endpoint, moved, verdict)
+
+    async def _post(
+        self, endpoint: Endpoint, event_id: EventId, body: bytes
+    ) -> tuple[Result, float]:
+        secrets = self._directory.secrets(endpoint)
+        post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
+        attempt = await self._egress.post(post)
+        return attempt.result, attempt.seconds
+
+    async def _body(self, tenant_id: TenantId, event_id: EventId) -> bytes | None:
+        event = await self._aws.run(webhooks.read_event(tenant_id, event_id))
+        return None if event is None else event.body.encode()
+
+    async def _conclude(self, before: Delivery, moved: Delivery) -> None:
+        for attempt in range(1, RESULT_TRIES + 1):
+            try:
+                if not await self._move(before, moved):
+                    log.warning("delivery.moved_by_another", extra=_ids(before))
+            except (Unavailable, Contended):
+                if attempt == RESULT_TRIES:
+                    raise
+                await asyncio.sleep(attempt)
+            else:
+                return
+
+    async def _follow_up(
+        self, endpoint: Endpoint | None, moved: Delivery, verdict: Verdict
+    ) -> None:
+        match verdict:
+            case RetryAt(at):
+                delay = max(0, -(-(at - self._now()) // clock.SECOND))
+                if delay <= queue.LONGEST_DELAY and self._places.delivery_queue_url:
+                    wake = Wake.of(moved).encode()
+                    await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
+            case Delivered(disable=True) | GaveUp(disable=True):
+                if endpoint is not None:
+                    await self._disable(endpoint, moved)
+            case Delivered() | GaveUp():
+                pass
+
+    async def _disable(self, endpoint: Endpoint, moved: Delivery) -> None:
+        gone = moved.last_status == 410
+        disabled = msgspec.structs.replace(
+            endpoint,
+            status=EndpointStatus.DISABLED,
+            disabled_reason="It answered 410 Gone." if gone else "It asked to be disabled.",
+            updated_at=self._now(),
+        )
+        done = await self._aws.run(
+            webhooks.replace_endpoint(endpoint.tenant_id, disabled, endpoint.updated_at)
+        )
+        self._directory.forget(endpoint.tenant_id)
+        log.info("endpoint.disabled", extra=_ids(moved, done=done))
+
+    def _tell(self, moved: Delivery, verdict: Verdict, seconds: float) -> None:
+        decision = {Delivered: "delivered", RetryAt: "retry", GaveUp: "gave_up"}[type(verdict)]
+        self._metrics.deliveries.labels(decision=decision, error=moved.last_error or "").inc()
+        self._metrics.attempt_seconds.observe(seconds)
+        if moved.attempt == 1:
+            delay = self._now() - ids.minted_at(moved.event_id)
+            self._metrics.delivery_delay.observe(max(0, delay) / clock.SECOND)
+        log.info(
+            "delivery.attempted",
+            extra=_ids(
+                moved,
+                type=moved.event_type,
+                attempt=moved.attempt,
+                status=moved.last_status,
+                error=moved.last_error,
+                seconds=round(seconds, 4),
+                decision=decision,
+                due_at=moved.due_at,
+            ),
+        )
+
+
+def _ids(delivery: Delivery, **more: object) -> dict[str, object]:
+    return fields(
+        tenant_id=delivery.tenant_id,
+        endpoint_id=delivery.endpoint_id,
+        event_id=delivery.event_id,
+        **more,
+    )

@@ -1,0 +1,510 @@
+"""The life of a session host: begin, connect, take and hand on, and end.
+
+The zygote imports this module before it forks; the Go library is loaded by making a `Socket`, in
+the host. The process ends by `os._exit` only, because the library's threads never end.
+"""
+
+import asyncio
+import importlib
+import logging
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TextIO, assert_never, cast
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from gateway.changes import Change
+from gateway.channel import TO_HOST, Channel, over
+from gateway.frames import (
+    Begin,
+    Farewell,
+    Offer,
+    Ping,
+    Pulse,
+    Ready,
+    Recorded,
+    RequestCode,
+    Send,
+    Settled,
+    Stop,
+    ToHost,
+)
+from gateway.host import disconnects
+from gateway.host.attempt import Attempt
+from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, with_numbers
+from gateway.host.disconnects import Fate, Verdict
+from gateway.host.events import read
+from gateway.host.journal import MOST_HELD, Journal, Order
+from gateway.host.paths import LAST_WORDS
+from gateway.host.sender import Sender, settle_interrupted
+from gateway.host.socket import Socket, dsn
+from gateway.host.wire import NotRemoved, Wire
+from shared import clock, ids
+from shared.errors import Malformed
+from shared.ids import EventId
+from shared.logs import fields
+from shared.session import Pairing, Reason, Trigger
+
+log = logging.getLogger(__name__)
+
+THREADS: Final = 12
+"""One is held by the library for good; the rest are for calls that may block for long."""
+WINDOW: Final = 500
+"""Entries handed on and not yet recorded. More wait on the disk, not in the gateway's memory."""
+_BATCH: Final = 100
+BEAT: Final = 1.0
+"""Seconds between two looks at the watches below, and between two pulses."""
+PRUNE_EVERY: Final = 3600.0
+"""Seconds between two looks at what the journal may forget."""
+BEGIN_LIMIT: Final = 10.0
+"""Seconds until the first frame."""
+FIRST_WORD: Final = 90.0
+"""Seconds from the dial to a QR or a login. The library waits for ever for a proxy that takes the
+connection and never answers."""
+LOGIN_AFTER_PAIRING: Final = 45.0
+"""Seconds from the phone's confirmation to the first login: if its one dial fails, the library
+does not try again and says nothing."""
+DISCONNECTED_LIMIT: Final = 300.0
+"""Seconds without a login after which a new process dials: a dial may hang for ever."""
+LOOKUP_LIMIT: Final = 2.0
+"""Seconds a message may wait for the number behind its LID: a look-up in a local file."""
+SEND_GRACE: Final = 5.0
+"""Seconds the send in hand gets to end before the socket is closed."""
+LOGIN_TO_LEAVE: Final = 15.0
+"""Seconds a host that is to log out waits for its first login: only a connection can do that."""
+LOG_OUT_LIMIT: Final = 10.0
+DISCONNECT_LIMIT: Final = 3.0
+"""Seconds: disconnecting blocks behind a dial in progress."""
+QUIET: Final = 0.2
+"""Seconds without an event after which those that were under way count as taken."""
+DRAIN_LIMIT: Final = 3.0
+FLUSH_LIMIT: Final = 2.0
+
+EXIT_DONE: Final = 0
+EXIT_DISK: Final = 74
+"""EX_IOERR: the journal cannot be written, so no further event may be taken."""
+EXIT_ALONE: Final = 75
+"""EX_TEMPFAIL: the gateway is gone or silent."""
+
+
+def live(end: socket.socket) -> None:
+    """Be a host, speaking over `end`. Returns only by an error nobody expected."""
+    os.umask(0o077)
+    asyncio.run(_live(end))
+
+
+async def _live(end: socket.socket) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    channel = await over(end, TO_HOST)
+    try:
+        frames = await asyncio.wait_for(channel.receive(), BEGIN_LIMIT)
+    except (TimeoutError, Malformed):
+        frames = []
+    if not frames or not isinstance(frames[0], Begin):
+        log.error("host.not_begun")
+        os._exit(EXIT_ALONE)
+    begin = frames[0]
+    set_aside_stderr(Path(begin.folder) / LAST_WORDS)
+    log.info("host.begun", extra=fields(session_id=begin.session.id, pid=os.getpid()))
+    await Host(begin, channel, frames[1:]).run()
+
+
+def set_aside_stderr(path: Path) -> None:
+    """Let the library's own prints and its last words go to a file; our log lines stay.
+
+    The library writes to descriptor 2 whatever it likes, and when it aborts, why.
+    """
+    ours = os.fdopen(os.dup(2), "w", buffering=1)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            cast("logging.StreamHandler[TextIO]", handler).setStream(ours)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+
+
+class Host:
+    """One session, held by this process."""
+
+    def __init__(self, begin: Begin, channel: Channel[ToHost], frames: list[ToHost]) -> None:
+        self._begin = begin
+        self._channel = channel
+        self._frames = frames
+        folder = Path(begin.folder)
+        self._store = Path(begin.store)
+        self._journal = Journal(
+            folder,
+            begin.session,
+            mint=lambda: EventId(clock.mint(ids.EVENT)),
+            mode=begin.journal_mode,
+            sync=begin.journal_sync,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._connected = asyncio.Event()
+        self._confirmed = False
+        self._library_ended = False
+        self._wire: Wire | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._wake = asyncio.Event()
+        self._lookup = asyncio.Event()
+        self._ended: asyncio.Future[Stop | None] = self._loop.create_future()
+        self._account = Account(begin.session.phone_number, begin.session.lid)
+        self._heard = time.monotonic()
+        self._last_event = 0.0
+        self._login_due = time.monotonic() + FIRST_WORD
+        first = self._journal.after(0, 1)
+        self._passed_on = first[0].sequence - 1 if first else self._journal.last
+        self._recorded = self._passed_on
+        self._sender = Sender(
+            self._journal,
+            store=self._store,
+            transmit=lambda to, text, secret: self._line().send(to, text, secret),
+            connected=self._connected,
+            settled=self._on_settled,
+            journalled=self._wake.set,
+            now=clock.millis,
+            random=os.urandom,
+        )
+        self._attempt = Attempt(
+            self._journal,
+            pair=lambda number: self._line().pair(number),
+            show=self._show,
+            journalled=self._wake.set,
+            now=clock.millis,
+            phone_number=begin.phone_number,
+        )
+
+    async def run(self) -> None:
+        """Live until the socket ends or the gateway asks for it; ends the process."""
+        self._journal.forget_old(clock.millis())
+        settle_interrupted(self._journal, self._store, clock.millis())
+        self._wake.set()
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._listen())
+            group.create_task(self._hand_on())
+            group.create_task(self._beat())
+            await self._connect()
+            group.create_task(self._sender.run())
+            group.create_task(self._look_up())
+            stop = await self._ended
+            await self._close(stop)
+            self._journal.close()
+            # The task that runs the library's loop would hold the group for ever.
+            os._exit(EXIT_DONE)
+
+    async def _connect(self) -> None:
+        begin = self._begin
+        wire = Socket(
+            name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
+            uuid=begin.session.id,
+            take=self._take,
+            offer=self._on_qr,
+            status=self._on_status,
+        )
+        if begin.prelude:
+            importlib.import_module(begin.prelude).install()
+        await self._channel.send(Ready(pid=os.getpid()))
+        self._login_due = time.monotonic() + FIRST_WORD
+        self._wire = wire
+        wire.connect(begin.proxy).add_done_callback(self._on_library_end)
+
+    def _line(self) -> Wire:
+        if self._wire is None:
+            raise AssertionError("unreachable: nothing is asked of the library before it dials")
+        return self._wire
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._group is None:
+            raise AssertionError("unreachable: frames and callbacks come while the host runs")
+        self._group.create_task(work)
+
+    # What the library says.
+
+    def _take(self, code: int, payload: bytes) -> None:
+        """An event, on the library's thread: once this returns, WhatsApp may forget it."""
+        self._last_event = time.monotonic()
+        now = clock.millis()
+        try:
+            notice = read(code, payload, now)
+        except (DecodeError, KeyError, ValueError):
+            log.exception("event.unreadable", extra=fields(code=code, size=len(payload)))
+            return
+        try:
+            self._enter(notice, now)
+        except sqlite3.Error:
+            # Nothing may be acknowledged that is not saved. A new process tries the disk again.
+            log.exception("journal.failed", extra=fields(code=code))
+            os._exit(EXIT_DISK)
+        finally:
+            self._last_event = time.monotonic()
+
+    def _enter(self, notice: "Account | Received | Seen | Verdict | None", now: int) -> None:
+        match notice:
+            case None:
+                return
+            case Account():
+                self._account = notice
+                return
+            case Received(message, key, final):
+                message = as_own(message, self._account)
+                if unknown_lids(message) or self._journal.holding():
+                    if self._journal.hold(key, message, now, final=final):
+                        self._loop.call_soon_threadsafe(self._lookup.set)
+                else:
+                    self._journal.arrived(key, message, now, final=final)
+            case Seen(whatsapp_ids, status):
+                for whatsapp_id in whatsapp_ids:
+                    self._journal.receipt(whatsapp_id, status, now)
+            case Verdict():
+                self._follow(notice, now)
+                self._loop.call_soon_threadsafe(self._obey, notice)
+            case _:
+                assert_never(notice)
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _follow(self, verdict: Verdict, now: int) -> None:
+        change = verdict.change
+        if change is None:
+            return
+        if change.trigger is Trigger.CONNECT:
+            change = msgspec.structs.replace(
+                change, phone_number=self._account.phone_number, lid=self._account.lid
+            )
+        self._journal.change(change, now)
+
+    def _obey(self, verdict: Verdict) -> None:
+        change = verdict.change
+        if change is not None:
+            match change.trigger:
+                case Trigger.CONNECT:
+                    self._attempt.end()
+                    self._connected.set()
+                    self._lookup.set()
+                case Trigger.PAIRED:
+                    self._attempt.end()
+                    self._confirmed = True
+                    self._login_due = time.monotonic() + LOGIN_AFTER_PAIRING
+                case _:
+                    if self._connected.is_set():
+                        self._login_due = time.monotonic() + DISCONNECTED_LIMIT
+                    self._connected.clear()
+        if verdict.fate is not Fate.STAY:
+            self._end(None)
+
+    def _on_qr(self, qr: str) -> None:
+        self._background(self._attempt.on_qr(qr))
+
+    def _on_status(self, text: str) -> None:
+        """A login status; the library has taken no notice of the rest of the attempt."""
+        log.info("pairing.status", extra=fields(status=text))
+        self._judge(disconnects.status(text, early=self._attempt.early()))
+
+    def _on_library_end(self, ended: "asyncio.Future[str]") -> None:
+        """Its loop ended, unasked: dialling failed, or an event it could not encode ended it."""
+        self._library_ended = True
+        if self._ended.done() or ended.cancelled():
+            return
+        why = disconnects.words(ended.result() or "the library stopped")
+        log.error("host.library_ended", extra=fields(why=why))
+        self._judge(disconnects.undialled(why))
+
+    def _judge(self, verdict: Verdict) -> None:
+        self._follow(verdict, clock.millis())
+        self._wake.set()
+        self._obey(verdict)
+
+    def _on_settled(self, order: Order) -> None:
+        """Asked to send what has an outcome: if its entry is still to come, that is the answer."""
+        if order.sequence is not None and order.sequence <= self._recorded:
+            self._channel.post(Settled(message_id=order.message_id))
+
+    async def _show(self, pairing: Pairing) -> None:
+        await self._channel.send(Offer(pairing=pairing))
+
+    # What the gateway says.
+
+    async def _listen(self) -> None:
+        frames = self._frames
+        while True:
+            for frame in frames:
+                self._heard = time.monotonic()
+                self._hear(frame)
+            try:
+                frames = await self._channel.receive()
+            except Malformed:
+                log.exception("host.garbled")
+                os._exit(EXIT_ALONE)
+            if not frames:
+                # The gateway is gone. The journal is on the disk; another gateway may hold it next.
+                os._exit(EXIT_ALONE)
+
+    def _hear(self, frame: ToHost) -> None:
+        match frame:
+            case Begin():
+                log.error("host.begun_twice")
+            case RequestCode(phone_number=number):
+                self._background(self._attempt.request(number))
+            case Send():
+                self._sender.put(frame)
+            case Recorded(sequence=sequence):
+                self._recorded = max(self._recorded, sequence)
+                self._wake.set()
+            case Stop():
+                self._end(frame)
+            case Ping():
+                pass
+            case _:
+                assert_never(frame)
+
+    async def _hand_on(self) -> None:
+        """Entries to the gateway, in order, no more at a time than it can hold."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while (room := WINDOW - (self._passed_on - self._recorded)) > 0:
+                entries = self._journal.after(self._passed_on, min(_BATCH, room))
+                for entry in entries:
+                    await self._channel.send(entry)
+                    self._passed_on = entry.sequence
+                if not entries:
+                    break
+
+    async def _look_up(self) -> None:
+        """Find the numbers of messages that came under a LID alone, then publish them."""
+        while True:
+            await self._lookup.wait()
+            self._lookup.clear()
+            # Before the first login a look-up would abort the whole process.
+            await self._connected.wait()
+            while held := self._journal.held():
+                for each in held:
+                    numbers: dict[str, str] = {}
+                    if len(held) <= MOST_HELD:
+                        numbers = await self._numbers(unknown_lids(each.message))
+                    message = with_numbers(each.message, numbers)
+                    self._journal.release(each.number, message, each.at)
+                    self._wake.set()
+
+    async def _numbers(self, lids: frozenset[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(LOOKUP_LIMIT):
+                for lid in lids:
+                    number = await self._line().number_of(lid)
+                    if number is not None:
+                        found[lid] = number
+        except TimeoutError:
+            log.warning("lid.lookup_timed_out")
+        return found
+
+    async def _beat(self) -> None:
+        """Say that we live, forget what is recorded, and watch for silence on either side."""
+        forgotten = self._recorded
+        prune_at = time.monotonic() + PRUNE_EVERY
+        while True:
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            if now > prune_at:
+                prune_at = now + PRUNE_EVERY
+                self._journal.forget_old(clock.millis())
+            if now - self._heard > self._begin.silence_limit:
+                log.error("host.gateway_silent")
+                os._exit(EXIT_ALONE)
+            if self._recorded > forgotten:
+                forgotten = self._recorded
+                self._journal.forget(forgotten)
+            await self._channel.send(
+                Pulse(
+                    connected=self._connected.is_set(),
+                    sending_for=self._sender.sending_for,
+                    journal_depth=self._journal.last - self._recorded,
+                )
+            )
+            waits_for_phone = self._attempt.begun and not self._confirmed
+            if waits_for_phone and self._attempt.overdue():
+                self._on_status("timeout")
+            elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
+                self._judge(SILENT)
+
+    # The end.
+
+    def _end(self, stop: Stop | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(stop)
+
+    async def _close(self, stop: Stop | None) -> None:
+        """Close the socket, take what is under way, journal the end, and say goodbye."""
+        self._sender.stop()
+        if stop is not None:
+            await _within(SEND_GRACE, self._sender.idle.wait())
+            detail = None
+            if stop.log_out:
+                detail = await self._log_out()
+            if self._connected.is_set():
+                await _within(DISCONNECT_LIMIT, self._line().disconnect())
+                await self._quiet()
+            if not stop.quiet:
+                self._journal.release_all(clock.millis())
+            if stop.log_out:
+                self._journal.change(_logged_out(detail), clock.millis())
+            elif not stop.quiet:
+                self._journal.change(STOPPED, clock.millis())
+        self._wake.set()
+        await _within(FLUSH_LIMIT, self._flushed())
+        await _within(FLUSH_LIMIT, self._channel.send(Farewell(asked=stop is not None)))
+
+    async def _log_out(self) -> str | None:
+        """Remove the device from the account; in words why not, if that failed."""
+        until = time.monotonic() + LOGIN_TO_LEAVE
+        while (  # noqa: ASYNC110 (any of three may happen, one of them on no event of ours)
+            time.monotonic() < until
+            and not self._connected.is_set()
+            and not self._attempt.begun
+            and not self._library_ended
+        ):
+            await asyncio.sleep(QUIET / 4)
+        if not self._connected.is_set():
+            return NOT_REMOVED
+        try:
+            await asyncio.wait_for(self._line().log_out(), LOG_OUT_LIMIT)
+        except (TimeoutError, NotRemoved):
+            return NOT_REMOVED
+        return None
+
+    async def _quiet(self) -> None:
+        """Wait until the library's thread has handed over what it had."""
+        until = time.monotonic() + DRAIN_LIMIT
+        self._last_event = time.monotonic()
+        while time.monotonic() < until and time.monotonic() - self._last_event < QUIET:  # noqa: ASYNC110 (another thread's clock)
+            await asyncio.sleep(QUIET / 4)
+
+    async def _flushed(self) -> None:
+        while (  # noqa: ASYNC110 (only on the way out)
+            self._passed_on < self._journal.last and self._passed_on - self._recorded < WINDOW
+        ):
+            await asyncio.sleep(0.01)
+
+
+STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+SILENT: Final = disconnects.undialled("WhatsApp was silent for too long")
+NOT_REMOVED: Final = (
+    "WhatsApp could not be reached: the phone may list the device until it is removed there"
+)
+
+
+def _logged_out(detail: str | None) -> Change:
+    return Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT, detail=detail)
+
+
+async def _within(seconds: float, work: Awaitable[object]) -> None:
+    """Wait for something that may hang, and go on without it."""
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        log.warning("host.gave_up_waiting")

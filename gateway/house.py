@@ -1,0 +1,84 @@
+"""What all keepers of a gateway share, and where a session's files lie."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.frames import Entry
+from gateway.host.journal import Journal
+from gateway.host.paths import LAST_WORDS, STORE
+from gateway.nursery import Nursery
+from shared import clock, ids
+from shared.env import Settings
+from shared.errors import Malformed
+from shared.ids import EventId
+from shared.session import Pairing, Session
+
+Record = Callable[[Session, Sequence[Entry]], Awaitable[None]]
+"""Store entries of a session, in order; returns once they are stored."""
+Publish = Callable[[Session, Pairing], Awaitable[None]]
+"""Store what to show whoever links the number."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all keepers of a gateway share."""
+
+    settings: Settings
+    nursery: Nursery
+    record: Record
+    offer: Publish
+    now: Callable[[], int]
+    closing: asyncio.Event
+    """The gateway is on its way out: what cannot be stored now waits in the journals."""
+    gate: asyncio.Semaphore
+    """Passed by those that start a host, so that hundreds start a few at a time."""
+
+    def folder(self, session: Session) -> Path:
+        """A session's own folder. Raises Malformed for ids that are none: they become a path."""
+        if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
+            raise Malformed("a session's folder is named by ids")
+        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
+
+    def open(self, session: Session) -> Journal:
+        """A session's journal, while no host has it.
+
+        Blocks. Raises Malformed, OSError or sqlite3.Error.
+        """
+        folder = self.folder(session)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return Journal(
+            folder,
+            session,
+            mint=lambda: EventId(clock.mint(ids.EVENT)),
+            mode=self.settings.journal_mode,
+            sync=self.settings.journal_sync,
+        )
+
+
+def erase_credentials(folder: Path) -> None:
+    """Delete the device's keys; the journal stays, and with it the count of events."""
+    for path in folder.glob(f"{STORE}*"):
+        path.unlink(missing_ok=True)
+
+
+_FATAL: Final = re.compile(rb"^(?:fatal error|panic|SIG[A-Z]+): .*$", re.MULTILINE)
+_DIGITS: Final = re.compile(r"\d{5,}")
+_LONGEST_LOG: Final = 64 * 1024
+_LONGEST_WORDS: Final = 200
+
+
+def last_words(folder: Path) -> str | None:
+    """Why a session's host aborted, if its library said so."""
+    try:
+        with (folder / LAST_WORDS).open("rb") as file:
+            found = _FATAL.search(file.read(_LONGEST_LOG))
+    except OSError:
+        return None
+    if found is None:
+        return None
+    return _DIGITS.sub("…", found[0].decode(errors="replace"))[:_LONGEST_WORDS]

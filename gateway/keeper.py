@@ -1,0 +1,488 @@
+"""One session held by this gateway: its host, started again while it should live.
+
+The keeper records what the host journals, hands it the orders, watches that it does not fall
+silent, and, when the host is gone, reads the journal itself: what a killed host left there is
+recorded all the same.
+"""
+
+import asyncio
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, assert_never
+
+import msgspec
+
+from gateway.backoff import pause
+from gateway.changes import Change
+from gateway.frames import (
+    Begin,
+    Entry,
+    Farewell,
+    FromHost,
+    Offer,
+    Ping,
+    Pulse,
+    Ready,
+    Recorded,
+    RequestCode,
+    Send,
+    Settled,
+    Stop,
+)
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
+from gateway.host.paths import STORE
+from gateway.host.refusals import ENDED
+from gateway.host.sender import settle_interrupted
+from gateway.house import House, erase_credentials, last_words
+from gateway.nursery import Child, Unborn
+from gateway.recorder import Recorder
+from shared.commands import SendMessage
+from shared.errors import Malformed, NotHeld
+from shared.events import MessageChange
+from shared.ids import MessageId, SessionId, TenantId
+from shared.logs import fields
+from shared.message import MessageStatus
+from shared.session import Reason, Session, SessionState, Trigger
+
+log = logging.getLogger(__name__)
+
+ALIVE: Final = frozenset(
+    {
+        SessionState.STARTING,
+        SessionState.PAIRING,
+        SessionState.CONNECTED,
+        SessionState.RECONNECTING,
+    }
+)
+READY_LIMIT: Final = 30.0
+"""Seconds from the fork to a loaded library."""
+PING: Final = 1.0
+PULSE_LIMIT: Final = 30.0
+"""Seconds without a pulse after which a host is stuck: a slow disk may hold its loop for a while,
+but a host that stands still for longer keeps its session from being repaired."""
+SEND_LIMIT: Final = 90.0
+"""Seconds: the library gives up a send after 75, unless the connection was cut meanwhile; then it
+may wait for ever, and every later send behind it."""
+STOP_LIMIT: Final = 45.0
+"""Seconds a host gets to end in order: more than its own limits add up to."""
+EXIT_LIMIT: Final = 3.0
+"""Seconds between a host's last frame and its end."""
+STEADY: Final = 60.0
+"""Seconds of connection after which earlier failures are forgotten."""
+QUIET_DRAIN_LIMIT: Final = 10.0
+"""Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
+
+HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
+STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
+STARTED: Final = Change(trigger=Trigger.START)
+
+T = TypeVar("T")
+
+
+class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A session and its host, for health and metrics."""
+
+    session_id: SessionId
+    tenant_id: TenantId
+    state: SessionState
+    pid: int | None
+    pulse_age: float | None
+    """Seconds since the host last said that it lives."""
+    connected: bool
+    sending_for: float
+    journal_depth: int
+    restarts: int
+
+
+@dataclass(slots=True)
+class _Order:
+    command: SendMessage
+    repeated: bool
+    done: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class _Life:
+    """What is known of the host that runs now."""
+
+    child: Child
+    pulse: Pulse | None = None
+    pulse_at: float = field(default_factory=time.monotonic)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    farewell: Farewell | None = None
+    connected_at: float | None = None
+
+
+class Keeper:
+    """Holds one session until it ends or is stopped."""
+
+    def __init__(self, house: House, session: Session, phone_number: str | None) -> None:
+        self._house = house
+        self._ahead = session
+        """As the journal told it when it was last read."""
+        self._phone_number = phone_number
+        self._life: _Life | None = None
+        self._stop: Stop | None = None
+        self._nudge = asyncio.Event()
+        self._orders: dict[MessageId, _Order] = {}
+        self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
+        self._restarts = 0
+        self._ended = False
+        self._failures = 0
+        self.done = asyncio.Event()
+
+    @property
+    def session(self) -> Session:
+        """As the recorded entries tell it."""
+        return self._recorder.session
+
+    @property
+    def ending(self) -> bool:
+        """Whether it holds its session no longer, and only clears up."""
+        return self._stop is not None or self._ended
+
+    def status(self) -> HostStatus:
+        life = self._life
+        pulse = None if life is None else life.pulse
+        return HostStatus(
+            session_id=self.session.id,
+            tenant_id=self.session.tenant_id,
+            state=self.session.state,
+            pid=None if life is None else life.child.pid,
+            pulse_age=None if life is None else time.monotonic() - life.pulse_at,
+            connected=pulse is not None and pulse.connected,
+            sending_for=0.0 if pulse is None else pulse.sending_for,
+            journal_depth=self._recorder.depth if pulse is None else pulse.journal_depth,
+            restarts=self._restarts,
+        )
+
+    # What others ask.
+
+    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+        """Order a message; returns once its outcome is recorded. Raises NotHeld."""
+        if self.ending:
+            raise NotHeld("the session is at its end here")
+        order = self._orders.get(command.message_id)
+        if order is None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # Whoever asked may be gone when it fails; that is then nobody's news.
+            done.add_done_callback(lambda future: future.cancelled() or future.exception())
+            order = self._orders[command.message_id] = _Order(command, repeated, done)
+            if self._life is not None:
+                self._life.child.channel.post(Send(command=command, repeated=repeated))
+        await asyncio.shield(order.done)
+
+    def request_code(self, phone_number: str) -> None:
+        """A pairing code for this number, if the session is pairing or comes to it."""
+        self._phone_number = phone_number
+        if self._life is not None:
+            self._life.child.channel.post(RequestCode(phone_number=phone_number))
+
+    def stop(self, stop: Stop) -> None:
+        """End the host; `done` says when it is gone and its journal drained."""
+        if self._stop is None or (self._stop.quiet and not stop.quiet):
+            self._stop = stop
+        self._nudge.set()
+        if self._life is not None:
+            self._life.child.channel.post(self._stop)
+
+    # The life of the session.
+
+    async def run(self) -> None:
+        """Hold the session until it ends for good or is stopped."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._recorder.record()),
+                group.create_task(self._recorder.publish()),
+            ]
+            try:
+                await self._hold()
+                self._ended = True
+                await self._finish()
+            finally:
+                self._ended = True
+                self._release(NotHeld("the session is not held here any more"))
+                self.done.set()
+                for task in tasks:
+                    task.cancel()
+
+    async def _hold(self) -> None:
+        await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
+        first = True
+        # To log out takes a connection: a session stopped before its first host still gets one.
+        while self._stop is None or (first and self._stop.log_out):
+            first = False
+            await self._live()
+            if self._stop is not None or self._ahead.state not in ALIVE:
+                return
+            self._failures += 1
+            self._restarts += 1
+            seconds = pause(self._failures, random.random())  # noqa: S311 (jitter, not a secret)
+            log.warning(
+                "host.restarting",
+                extra=fields(session_id=self.session.id, failures=self._failures, seconds=seconds),
+            )
+            await self._nudged(seconds)
+
+    async def _live(self) -> None:
+        """One host, from its fork to its end."""
+        try:
+            async with self._house.gate:
+                if self._stop is not None and not self._stop.log_out:
+                    return
+                life = _Life(await self._house.nursery.fork())
+                reader = asyncio.ensure_future(self._read(life))
+                try:
+                    self._begin(life)
+                    await _first(life.ready.wait(), reader, READY_LIMIT)
+                except BaseException:
+                    life.child.kill()
+                    reader.cancel()
+                    raise
+        except Unborn as error:
+            log.error("host.unborn", extra=fields(session_id=self.session.id, why=str(error)))  # noqa: TRY400 (the text says all)
+            return
+        try:
+            await self._watch(life, reader)
+        finally:
+            life.child.kill()
+            self._life = None
+            await life.child.channel.close()
+        status = await life.child.ended()
+        log.info(
+            "host.ended",
+            extra=fields(
+                session_id=self.session.id,
+                pid=life.child.pid,
+                status=status,
+                asked=life.farewell is not None and life.farewell.asked,
+            ),
+        )
+        await self._after(life, status)
+
+    def _begin(self, life: _Life) -> None:
+        settings = self._house.settings
+        folder = self._house.folder(self.session)
+        life.child.channel.post(
+            Begin(
+                session=self.session,
+                folder=str(folder),
+                store=str(folder / STORE),
+                phone_number=self._phone_number,
+                prelude=settings.host_prelude,
+                proxy=settings.whatsapp_proxy,
+                journal_sync=settings.journal_sync,
+                journal_mode=settings.journal_mode,
+                silence_limit=0.6 * settings.lease_seconds,
+            )
+        )
+        life.child.channel.post(Recorded(sequence=self._recorder.last))
+        for order in self._orders.values():
+            life.child.channel.post(Send(command=order.command, repeated=order.repeated))
+            order.repeated = True
+        self._life = life
+        if self._stop is not None:
+            life.child.channel.post(self._stop)
+
+    async def _watch(self, life: _Life, reader: "asyncio.Future[None]") -> None:
+        """Say that the gateway lives, and kill a host that stands still."""
+        stop_by: float | None = None
+        while True:
+            done, _ = await asyncio.wait([reader], timeout=PING)
+            if done:
+                reader.result()
+                break
+            life.child.channel.post(Ping())
+            now = time.monotonic()
+            if self._stop is not None and stop_by is None:
+                stop_by = now + STOP_LIMIT
+            why = self._stuck(life, now, stop_by)
+            if why is not None:
+                log.error(
+                    "host.killed",
+                    extra=fields(session_id=self.session.id, pid=life.child.pid, why=why),
+                )
+                life.child.kill()
+            steady = life.connected_at is not None and now - life.connected_at > STEADY
+            if steady:
+                self._failures = 0
+        try:
+            await asyncio.wait_for(life.child.ended(), EXIT_LIMIT)
+        except TimeoutError:
+            log.warning("host.lingered", extra=fields(session_id=self.session.id))
+
+    def _stuck(self, life: _Life, now: float, stop_by: float | None) -> str | None:
+        if now - life.pulse_at > PULSE_LIMIT:
+            return "no pulse"
+        if life.pulse is not None and life.pulse.sending_for > SEND_LIMIT:
+            return "a send hangs"
+        if stop_by is not None and now > stop_by:
+            return "it does not stop"
+        return None
+
+    async def _read(self, life: _Life) -> None:
+        while True:
+            try:
+                frames = await life.child.channel.receive()
+            except Malformed as error:
+                log.error(  # noqa: TRY400 (the text says all)
+                    "host.garbled", extra=fields(session_id=self.session.id, why=str(error))
+                )
+                life.child.kill()
+                return
+            if not frames:
+                return
+            for frame in frames:
+                self._hear(life, frame)
+
+    def _hear(self, life: _Life, frame: FromHost) -> None:
+        match frame:
+            case Ready():
+                life.ready.set()
+            case Entry():
+                self._recorder.take([frame])
+                if frame.sequence <= self._recorder.last:
+                    life.child.channel.post(Recorded(sequence=self._recorder.last))
+            case Settled(message_id=message_id):
+                self._resolve(message_id)
+            case Offer(pairing=pairing):
+                self._recorder.show(pairing)
+            case Pulse():
+                life.pulse, life.pulse_at = frame, time.monotonic()
+                if not frame.connected:
+                    life.connected_at = None
+                elif life.connected_at is None:
+                    life.connected_at = life.pulse_at
+            case Farewell():
+                life.farewell = frame
+            case _:
+                assert_never(frame)
+
+    async def _after(self, life: _Life, status: int | None) -> None:
+        """The host is gone: journal that, if it could not, and take over what it left."""
+        died = life.farewell is None and self._stop is None
+
+        def take_over(journal: Journal) -> None:
+            if died:
+                why = last_words(self._house.folder(self.session))
+                log.error(
+                    "host.died",
+                    extra=fields(session_id=self.session.id, status=status, why=why),
+                )
+                detail = None if status is None else f"the process ended with status {status}"
+                change = msgspec.structs.replace(HOST_DIED, detail=detail)
+                journal.change(change, self._house.now())
+
+        await self._on_journal(take_over)
+
+    async def _finish(self) -> None:
+        """Journal the end that was asked for, record all that is left, and erase what must go."""
+        stop = self._stop
+        quiet = stop is not None and stop.quiet
+        if not quiet:
+            await self._on_journal(lambda journal: self._conclude(journal, stop))
+        before = -1
+        while before < self._recorder.last:
+            before = self._recorder.last
+            await self._settled_down()
+            await self._on_journal(self._tidy)
+
+    def _conclude(self, journal: Journal, stop: Stop | None) -> None:
+        """The session is at an end: nothing may be left undecided."""
+        now = self._house.now()
+        journal.release_all(now)
+        if stop is not None:
+            journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
+        settle_interrupted(journal, self._house.folder(self.session) / STORE, now)
+        for order in list(self._orders.values()):
+            change = MessageChange(
+                message_id=order.command.message_id,
+                status=MessageStatus.FAILED,
+                to=order.command.to,
+                failure=ENDED,
+            )
+            journal.settle(change, now)
+
+    def _tidy(self, journal: Journal) -> None:
+        journal.forget(self._recorder.last)
+        if journal.session.state is SessionState.LOGGED_OUT:
+            erase_credentials(self._house.folder(self.session))
+
+    async def _on_journal(self, work: Callable[[Journal], object]) -> None:
+        """Do something with the journal while no host has it, then record what is in it.
+
+        Tried until it works or the session is stopped: a disk that fails now may be back later.
+        """
+
+        def blocking() -> tuple[Session, list[Entry]]:
+            with self._house.open(self.session) as journal:
+                work(journal)
+                return journal.session, journal.after(self._recorder.queued, PAGE)
+
+        failures = 0
+        while True:
+            try:
+                self._ahead, entries = await asyncio.to_thread(blocking)
+            except (OSError, sqlite3.Error, Malformed):
+                log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
+                failures += 1
+                if self._stop is not None and failures > 1:
+                    return
+                await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
+            else:
+                self._recorder.take(entries)
+                return
+
+    async def _nudged(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._nudge.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _on_recorded(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            if isinstance(entry.event.data, MessageChange):
+                self._resolve(entry.event.data.message_id)
+        if self._life is not None:
+            self._life.child.channel.post(Recorded(sequence=self._recorder.last))
+
+    async def _settled_down(self) -> None:
+        """Wait until everything is recorded; for another gateway's sake only for so long."""
+        while not self._recorder.idle.is_set():
+            quiet = self._house.closing.is_set() or (self._stop is not None and self._stop.quiet)
+            try:
+                limit = QUIET_DRAIN_LIMIT if quiet else PING
+                await asyncio.wait_for(self._recorder.idle.wait(), limit)
+            except TimeoutError:
+                if quiet:
+                    log.warning(
+                        "journal.left",
+                        extra=fields(session_id=self.session.id, entries=self._recorder.depth),
+                    )
+                    return
+
+    def _resolve(self, message_id: MessageId) -> None:
+        order = self._orders.pop(message_id, None)
+        if order is not None and not order.done.done():
+            order.done.set_result(None)
+
+    def _release(self, error: Exception) -> None:
+        for order in self._orders.values():
+            if not order.done.done():
+                order.done.set_exception(error)
+        self._orders.clear()
+
+
+async def _first(one: Awaitable[object], other: "asyncio.Future[None]", seconds: float) -> None:
+    """Wait until either is done, or the time is over."""
+    waiter = asyncio.ensure_future(one)
+    try:
+        await asyncio.wait([waiter, other], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()

@@ -1,0 +1,327 @@
+"""Carrying out commands: what each asks of the supervisor and of the table.
+
+The session's row says what the tenant wants now; a command is the reason to look. So a repeated or
+overtaken command does no harm: a start is not made for a session that was meanwhile stopped, and a
+deletion that was begun goes on where it ended.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, assert_never
+
+import msgspec
+
+from gateway.aws import Aws
+from gateway.changes import Change
+from gateway.erasure import erase_session, erase_tenant
+from gateway.keeper import HostStatus
+from shared.commands import (
+    Command,
+    DeleteSession,
+    LogOutSession,
+    PurgeTenant,
+    SendMessage,
+    StartSession,
+    StopSession,
+)
+from shared.errors import Foreign, NotHeld
+from shared.ids import SessionId
+from shared.logs import fields
+from shared.message import Failure, FailureCode
+from shared.session import Desired, Reason, Session, SessionState, Trigger
+from shared.store import sessions, tenants
+from shared.store.dynamo import Range
+from shared.tenant import TenantStatus
+
+log = logging.getLogger(__name__)
+
+PURGE_PAUSE: Final = 2.0
+"""Seconds between looks whether a tenant's sessions are gone."""
+PURGE_PATIENCE: Final = 300
+"""Looks before a purge is given back."""
+CONNECT_SECONDS: Final = 20.0
+"""How long a stopped session may take to connect before it is logged out without WhatsApp."""
+CONNECT_LOOK: Final = 0.1
+
+ALIVE: Final = frozenset(
+    {
+        SessionState.CREATED,
+        SessionState.STARTING,
+        SessionState.PAIRING,
+        SessionState.CONNECTED,
+        SessionState.RECONNECTING,
+    }
+)
+"""States from which a wanted session goes on by itself. From any other, WhatsApp or its owner ended
+it, and only a new start begins it again."""
+
+
+class Hosts(Protocol):
+    """What we need of the supervisor."""
+
+    async def start(
+        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+    ) -> None:
+        """Hold the session; nothing if it is held."""
+        ...
+
+    async def stop(
+        self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
+    ) -> None:
+        """Return when its host is gone and its journal is drained."""
+        ...
+
+    async def erase(self, session: Session) -> None:
+        """Erase its credentials and journal."""
+        ...
+
+    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+        """Return when the outcome is recorded. Raises NotHeld."""
+        ...
+
+    async def mark(self, session: Session, change: Change) -> None:
+        """Record a change of a session without a host. Raises NotHeld if it has one."""
+        ...
+
+    async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
+        """Record that a message failed whose session has no host. Raises NotHeld if it has one."""
+        ...
+
+    def holds(self, session_id: SessionId) -> bool:
+        """Whether a host of ours holds it."""
+        ...
+
+    def snapshot(self) -> Sequence[HostStatus]:
+        """Every session held here."""
+        ...
+
+
+class Orders:
+    """Carries out commands for the sessions of held shards."""
+
+    def __init__(
+        self,
+        *,
+        aws: Aws,
+        hosts: Hosts,
+        epoch: Callable[[int], int | None],
+        now: Callable[[], int],
+    ) -> None:
+        """`epoch` is a shard's fencing token while we hold it."""
+        self._aws = aws
+        self._hosts = hosts
+        self._epoch = epoch
+        self._now = now
+        self._begun: dict[SessionId, Session] = {}
+
+    async def carry_out(self, command: Command, shard: int, count: int) -> str:
+        """Do what the command asks; what came of it, in a word. It was received `count` times.
+
+        Raises:
+            Foreign: its session is not its tenant's, or not on this shard.
+            NotHeld, Unavailable, Contended: try it again later.
+        """
+        if self._epoch(shard) is None:
+            raise NotHeld
+        match command:
+            case SendMessage():
+                return await self._send(command, shard, count)
+            case PurgeTenant():
+                return await self._purge(command)
+            case StartSession() | StopSession() | LogOutSession() | DeleteSession():
+                session = await self._owned(command, shard)
+                return "gone" if session is None else await self._lifecycle(command, session)
+            case _:
+                assert_never(command)
+
+    async def resume(self, session: Session) -> None:
+        """Bring a session of a shard just won to what its tenant wants."""
+        match session.desired:
+            case Desired.RUNNING if session.state in ALIVE:
+                await self._start(session)
+            case Desired.DELETED:
+                await self._delete(session)
+            case Desired.STOPPED if session.state in ALIVE - {SessionState.CREATED}:
+                # Its gateway died between the order and the stop.
+                await self._stop(session)
+            case _:
+                pass
+
+    async def obey(self, session_id: SessionId) -> None:
+        """Stop a session whose messages wait, if its tenant no longer wants it to run.
+
+        Its order to stop may be behind those messages in the queue.
+        """
+        begun = self._begun.get(session_id)
+        if begun is None:
+            return
+        row = await self._aws.run(sessions.read(begun.tenant_id, session_id))
+        if row is None or row.desired is not Desired.RUNNING:
+            await self._hosts.stop(session_id)
+
+    async def leave(self, shard: int) -> None:
+        """Stop the hosts of a shard, without a word to its tenants: another gateway goes on."""
+        leaving = [session for session in self._begun.values() if session.shard == shard]
+        results = await asyncio.gather(
+            *(self._hosts.stop(session.id, quiet=True) for session in leaving),
+            return_exceptions=True,
+        )
+        for session, result in zip(leaving, results, strict=True):
+            self._begun.pop(session.id, None)
+            if isinstance(result, BaseException):
+                log.error("session.not_left", extra=fields(session_id=session.id), exc_info=result)
+
+    async def _owned(self, command: Command, shard: int) -> Session | None:
+        """The command's session, None where it is gone. Raises Foreign."""
+        begun = self._begun.get(command.session_id)
+        if begun is not None and begun.tenant_id != command.tenant_id:
+            raise Foreign("the session is another tenant's")
+        row = await self._aws.run(sessions.read(command.tenant_id, command.session_id))
+        if row is not None:
+            if row.shard != shard:
+                raise Foreign("the session is on another shard")
+            return row
+        others = await self._aws.run(sessions.find(shard, command.session_id))
+        if any(other.tenant_id != command.tenant_id for other in others.rows):
+            raise Foreign("the session is another tenant's")
+        return None
+
+    async def _lifecycle(
+        self,
+        command: StartSession | StopSession | LogOutSession | DeleteSession,
+        session: Session,
+    ) -> str:
+        match command:
+            case StartSession():
+                if session.desired is not Desired.RUNNING:
+                    return "overtaken"
+                await self._start(session, command.phone_number, restart=command.restart)
+            case StopSession():
+                if session.desired is Desired.RUNNING:
+                    return "overtaken"
+                await self._stop(session)
+            case LogOutSession():
+                await self._log_out(session)
+            case DeleteSession():
+                await self._delete(session)
+            case _:
+                assert_never(command)
+        return "done"
+
+    async def _start(
+        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+    ) -> None:
+        fenced = self._fenced(session)
+        # Before the start: whoever leaves the shard meanwhile must know of the host.
+        self._begun[session.id] = fenced
+        await self._hosts.start(fenced, phone_number, restart=restart)
+
+    async def _stop(self, session: Session) -> None:
+        if self._hosts.holds(session.id):
+            await self._hosts.stop(session.id)
+        elif session.state in ALIVE:
+            await self._hosts.mark(self._fenced(session), _STOPPED)
+        self._begun.pop(session.id, None)
+
+    async def _log_out(self, session: Session, *, silent: bool = False) -> None:
+        """Remove the device from the account: that takes a socket, so a stopped one is started.
+
+        `silent` tells nobody where there was no device to remove.
+        """
+        linked = session.connected_at is not None and session.state in _LINKED
+        if linked and not self._hosts.holds(session.id):
+            await self._start(session)
+            await self._connected(session.id)
+        if self._hosts.holds(session.id):
+            await self._hosts.stop(session.id, log_out=True)
+        elif session.state is not SessionState.LOGGED_OUT and not silent:
+            await self._hosts.mark(self._fenced(session), _LOGGED_OUT)
+        self._begun.pop(session.id, None)
+
+    async def _connected(self, session_id: SessionId) -> None:
+        """Return when the session is connected, or has had its time for it."""
+        for _ in range(round(CONNECT_SECONDS / CONNECT_LOOK)):
+            statuses = {status.session_id: status for status in self._hosts.snapshot()}
+            status = statuses.get(session_id)
+            if status is None or status.connected:
+                return
+            await asyncio.sleep(CONNECT_LOOK)
+
+    async def _delete(self, session: Session) -> None:
+        await self._log_out(session, silent=True)
+        await self._hosts.erase(session)
+        await erase_session(self._aws, session.tenant_id, session.id)
+        log.info(
+            "session.erased",
+            extra=fields(tenant_id=session.tenant_id, session_id=session.id),
+        )
+
+    async def _purge(self, command: PurgeTenant) -> str:
+        tenant_id = command.tenant_id
+        tenant = await self._aws.run(tenants.read(tenant_id))
+        if tenant is None:
+            return "gone"
+        if tenant.status is not TenantStatus.DELETING:
+            raise Foreign("the tenant is not being deleted")
+        for _ in range(PURGE_PATIENCE):
+            left = await self._aws.run(sessions.every(tenant_id, Range(limit=1)))
+            if not left.rows:
+                await erase_tenant(self._aws, tenant_id)
+                log.info("tenant.erased", extra=fields(tenant_id=tenant_id))
+                return "done"
+            await asyncio.sleep(PURGE_PAUSE)
+        raise NotHeld
+
+    async def _send(self, command: SendMessage, shard: int, count: int) -> str:
+        begun = self._begun.get(command.session_id)
+        if begun is not None and begun.tenant_id != command.tenant_id:
+            raise Foreign("the session is another tenant's")
+        repeated = count > 1
+        if begun is not None and self._hosts.holds(begun.id):
+            try:
+                await self._hosts.send(command, repeated=repeated)
+            except NotHeld:
+                pass  # it ended meanwhile: its row says whether it is to go on
+            else:
+                return "done"
+        session = await self._owned(command, shard)
+        if session is None:
+            return "gone"
+        if self._now() >= command.expires_at:
+            return await self._refuse(session, command, _EXPIRED)
+        if session.desired is not Desired.RUNNING or session.state not in ALIVE:
+            return await self._refuse(session, command, _ENDED)
+        await self._start(session)
+        await self._hosts.send(command, repeated=repeated)
+        return "done"
+
+    async def _refuse(self, session: Session, command: SendMessage, failure: Failure) -> str:
+        """Tell a message that no host will send that it failed."""
+        await self._hosts.refuse(self._fenced(session), command, failure)
+        return failure.code.value
+
+    def _fenced(self, session: Session) -> Session:
+        """The session under the token of our lease. Raises NotHeld once it has passed on."""
+        epoch = self._epoch(session.shard)
+        if epoch is None:
+            raise NotHeld
+        return msgspec.structs.replace(session, epoch=epoch)
+
+
+_LINKED: Final = ALIVE | {SessionState.STOPPED}
+"""States in which there may be a device to remove."""
+_STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+_LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
+_EXPIRED: Final = Failure(
+    code=FailureCode.EXPIRED,
+    detail="Its time was over before it could be sent.",
+    blame="request",
+    retryable=True,
+)
+_ENDED: Final = Failure(
+    code=FailureCode.SESSION_ENDED,
+    detail="The session was not running when its turn came.",
+    blame="request",
+    retryable=True,
+)

@@ -1,0 +1,193 @@
+"""The outbox: what happened, into the table, once.
+
+A session's journal is emptied into it. One transaction writes an event, the status it changes and a
+delivery for each endpoint that wants it, so that no event is stored whose webhooks are not owed;
+the entries of all sessions that come in while one transaction is under way share the next.
+
+Deliveries are born claimed by this gateway and handed to its dispatcher in memory: the first
+attempt, which is nearly always the last, needs neither a queue nor a claim of its own. If the
+process dies before it, the claim lapses and the due-index gives the delivery to whoever looks.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, Protocol, Self
+
+from gateway.aws import Aws
+from gateway.directory import Directory
+from gateway.frames import Entry
+from gateway.gather import Gather, Outcomes
+from gateway.metrics import Metrics
+from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
+from shared.aws import Op, Refusal
+from shared.errors import Contended, Unavailable
+from shared.ids import EndpointId, EventId, TenantId
+from shared.logs import fields
+from shared.session import Pairing, Session
+from shared.store import sessions
+from shared.store.dynamo import LARGEST_TRANSACTION, transact
+from shared.webhook import Delivery, DeliveryState
+
+log = logging.getLogger(__name__)
+
+TRIES: Final = 8
+"""Each refusal leaves something out, and the table cannot know more than that of us."""
+
+
+class Deliverer(Protocol):
+    """What the outbox needs of the dispatcher."""
+
+    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
+        """Whether one more delivery may wait in memory."""
+        ...
+
+    def hand_over(self, delivery: Delivery, body: bytes) -> None:
+        """Attempt a claimed delivery as soon as it is its turn."""
+        ...
+
+
+class Outbox:
+    """Records entries and pairing offers. Open between `async with` and its end."""
+
+    def __init__(
+        self,
+        *,
+        aws: Aws,
+        directory: Directory,
+        deliverer: Deliverer,
+        fenced: Callable[[Session], None],
+        metrics: Metrics,
+        now: Callable[[], int],
+    ) -> None:
+        """`fenced` is told of a session that a later lease has written."""
+        self._aws = aws
+        self._directory = directory
+        self._deliverer = deliverer
+        self._fenced = fenced
+        self._metrics = metrics
+        self._now = now
+        self._gather = Gather(self._flush, _fits)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._gather)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their transaction."""
+        return len(self._gather)
+
+    async def record(self, session: Session, entries: Sequence[Entry]) -> None:
+        """Return once the entries are stored; entries stored before change nothing.
+
+        Raises:
+            Unavailable: AWS did not answer. Some may be stored: hand all of them in again.
+            Contended: likewise, because of other writers.
+        """
+        endpoints = await self._directory.endpoints(session.tenant_id)
+        now = self._now()
+        stored = [
+            self._gather.add(
+                change_of(
+                    session,
+                    entry.event,
+                    endpoints,
+                    now,
+                    lambda endpoint: self._deliverer.room(endpoint.tenant_id, endpoint.id),
+                )
+            )
+            for entry in entries
+        ]
+        outcomes = await asyncio.gather(*stored, return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def offer(self, session: Session, pairing: Pairing) -> None:
+        """Show a pairing attempt's QR and code."""
+        await self._aws.run(sessions.offer(session.tenant_id, session.id, pairing))
+
+    async def _flush(self, changes: Sequence[Change]) -> Outcomes:
+        try:
+            repeated = await self._store(changes)
+        except (Unavailable, Contended):
+            raise
+        except Exception as error:
+            if len(changes) == 1:
+                log.exception(
+                    "event.refused",
+                    extra=fields(event_id=changes[0].event.id, type=changes[0].event.type),
+                )
+                return [error]
+            # One of them is at fault, and the others must not wait for it.
+            return [each for change in changes for each in await self._alone(change)]
+        for change in changes:
+            if change.event.id not in repeated:
+                self._stored(change)
+        return [None] * len(changes)
+
+    async def _alone(self, change: Change) -> Outcomes:
+        try:
+            return await self._flush([change])
+        except (Unavailable, Contended) as error:
+            return [error]
+
+    async def _store(self, changes: Sequence[Change]) -> frozenset[EventId]:
+        """Write the changes; the events among them that were stored before."""
+        actions = fold(changes)
+        repeated: frozenset[EventId] = frozenset()
+        for _ in range(TRIES):
+            refusal = await self._aws.run(_request(actions))
+            if refusal is None:
+                return repeated
+            left = without(actions, refusal)
+            repeated |= left.repeated
+            for session in left.fenced:
+                log.warning(
+                    "session.fenced", extra=fields(session_id=session.id, epoch=session.epoch)
+                )
+                self._fenced(session)
+            actions = left.actions
+            if not actions:
+                return repeated
+        raise Contended(f"a transaction was refused {TRIES} times")
+
+    def _stored(self, change: Change) -> None:
+        self._metrics.events.labels(type=change.event.type).inc()
+        if change.message is not None:
+            self._metrics.messages.labels(status=change.message[1].status.value).inc()
+        log.info(
+            "event.recorded",
+            extra=fields(
+                event_id=change.event.id,
+                type=change.event.type,
+                tenant_id=change.event.tenant_id,
+                session_id=change.event.session_id,
+                deliveries=len(change.deliveries),
+            ),
+        )
+        if change.deliveries:
+            body = change.event.body.encode()
+            for delivery in change.deliveries:
+                if delivery.state is DeliveryState.SENDING:
+                    self._deliverer.hand_over(delivery, body)
+
+
+def _fits(gathered: Sequence[Change], change: Change) -> bool:
+    return (
+        sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
+        and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
+    )
+
+
+def _request(actions: Sequence[Action]) -> Op[Refusal | None]:
+    """One request for all of the actions: None, or why not."""
+    writes = [action.write for action in actions]
+    op = writes[0].alone() if len(writes) == 1 else transact(writes)
+    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)

@@ -1,0 +1,222 @@
+"""The wiring of a gateway. It starts in reading order and stops in the reverse.
+
+So on the way out: no shard is won any more, no command is read, what is in hand is finished or
+given back, hosts are stopped without a word, journals and deliveries are emptied, and last the
+leases are resigned, for whoever goes on.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gateway.aws import Aws
+from gateway.directory import Directory
+from gateway.dispatcher import Dispatcher
+from gateway.egress import Egress
+from gateway.health import serve
+from gateway.inbox import Inbox
+from gateway.leaseholder import Leaseholder
+from gateway.metrics import Metrics, family, gauge
+from gateway.orders import Orders
+from gateway.outbox import Outbox
+from gateway.shard import ShardInbox
+from gateway.supervisor import Supervisor
+from shared import clock, ids
+from shared.env import Settings
+from shared.errors import Misconfigured
+from shared.ids import WorkerId
+from shared.keyring import Keyring
+from shared.logs import fields
+from shared.session import Session
+
+log = logging.getLogger(__name__)
+
+THREADS: Final = 32
+"""For names being resolved and journals being read: a slow name server must not stop the rest."""
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Be a gateway until `stop` is set. Raises Misconfigured."""
+    keyring = Keyring.parse(settings.secret)
+    if not settings.command_queue_url:
+        raise Misconfigured("ZAPGATE_COMMAND_QUEUE_URL is not set")
+    me = WorkerId(clock.mint(ids.WORKER))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    metrics = Metrics()
+    async with AsyncExitStack() as parts:
+        aws = await parts.enter_async_context(Aws(settings))
+        directory = Directory(aws, keyring.seals)
+
+        def won(shard: int) -> None:
+            inbox.won(shard)
+
+        async def lost(shard: int) -> None:
+            await inbox.lost(shard)
+
+        leaseholder = Leaseholder(
+            aws=aws,
+            me=me,
+            shards=settings.shards,
+            lease_seconds=settings.lease_seconds,
+            won=won,
+            lost=lost,
+        )
+        parts.push_async_callback(leaseholder.resign)
+        await parts.enter_async_context(_background(leaseholder.run()))
+
+        egress = await parts.enter_async_context(Egress(settings.webhook_targets))
+        dispatcher = Dispatcher(
+            places=settings,
+            aws=aws,
+            directory=directory,
+            egress=egress,
+            metrics=metrics,
+            now=clock.millis,
+        )
+        await parts.enter_async_context(dispatcher)
+
+        def fenced(session: Session) -> None:
+            leaseholder.fenced(session.shard, session.epoch)
+
+        outbox = Outbox(
+            aws=aws,
+            directory=directory,
+            deliverer=dispatcher,
+            fenced=fenced,
+            metrics=metrics,
+            now=clock.millis,
+        )
+        await parts.enter_async_context(outbox)
+
+        supervisor = Supervisor(
+            settings=settings, record=outbox.record, offer=outbox.offer, now=clock.millis
+        )
+        await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
+        parts.push_async_callback(supervisor.close)
+
+        orders = Orders(aws=aws, hosts=supervisor, epoch=leaseholder.epoch, now=clock.millis)
+
+        def serve_shard(shard: int) -> ShardInbox:
+            return ShardInbox(
+                shard,
+                places=settings,
+                aws=aws,
+                keys=keyring.commands,
+                orders=orders,
+                metrics=metrics,
+                lease_seconds=settings.lease_seconds,
+                now=clock.millis,
+            )
+
+        inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
+
+        def alive() -> dict[str, str]:
+            loops = (leaseholder.loop, leaseholder.watch, dispatcher.sweeper, *inbox.loops())
+            return {loop.name: "stands still" for loop in loops if not loop.alive()}
+
+        def ready() -> dict[str, str]:
+            matter = leaseholder.matter()
+            return alive() | ({} if matter is None else {"leases": matter})
+
+        def readings() -> Iterable[Metric]:
+            yield from _leases(leaseholder)
+            yield from _sessions(supervisor)
+            yield from _work(inbox, dispatcher, outbox)
+            yield _requests(aws)
+
+        metrics.read(readings)
+        port = await parts.enter_async_context(
+            serve(
+                settings.health_host,
+                settings.health_port,
+                alive=alive,
+                ready=ready,
+                metrics=metrics,
+            )
+        )
+        parts.callback(leaseholder.stop_winning)
+        await leaseholder.start_winning()
+        log.info(
+            "gateway.started",
+            extra=fields(worker=me, shards=len(leaseholder.held()), health_port=port),
+        )
+        await stop.wait()
+        log.info("gateway.stopping", extra=fields(worker=me))
+    log.info("gateway.stopped", extra=fields(worker=me))
+
+
+@asynccontextmanager
+async def _background(
+    work: Coroutine[object, object, None], *, ends_itself: bool = False
+) -> AsyncGenerator[None]:
+    """Run `work` beside what follows; if it fails, so does the gateway."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        try:
+            yield
+        finally:
+            if not ends_itself:
+                task.cancel()
+
+
+def _leases(leaseholder: Leaseholder) -> Iterable[Metric]:
+    held = leaseholder.held()
+    yield gauge("zapgate_shards_held", "Shards this gateway holds", len(held))
+    yield family(
+        GaugeMetricFamily,
+        "zapgate_lease_epoch",
+        "Fencing token of each shard held",
+        ("shard",),
+        (((str(shard),), epoch) for shard, epoch in sorted(held.items())),
+    )
+
+
+def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
+    statuses = supervisor.snapshot()
+    states = Counter(status.state.value for status in statuses)
+    yield family(
+        GaugeMetricFamily,
+        "zapgate_sessions",
+        "Sessions held, by state",
+        ("state",),
+        (((state,), count) for state, count in sorted(states.items())),
+    )
+    yield gauge(
+        "zapgate_journal_depth",
+        "Journal entries not yet recorded",
+        sum(status.journal_depth for status in statuses),
+    )
+    yield gauge(
+        "zapgate_host_restarts",
+        "Restarts of the hosts of the sessions held",
+        sum(status.restarts for status in statuses),
+    )
+    yield gauge(
+        "zapgate_oldest_pulse_seconds",
+        "Since the host that was silent longest was last heard",
+        max((status.pulse_age or 0 for status in statuses), default=0),
+    )
+
+
+def _work(inbox: Inbox, dispatcher: Dispatcher, outbox: Outbox) -> Iterable[Metric]:
+    yield gauge("zapgate_commands_in_hand", "Commands being carried out", inbox.in_hand)
+    yield gauge("zapgate_entries_waiting", "Events waiting to be stored", outbox.waiting)
+    yield gauge("zapgate_deliveries_waiting", "Deliveries waiting in memory", dispatcher.waiting)
+    yield gauge("zapgate_deliveries_sending", "Deliveries being attempted", dispatcher.sending)
+
+
+def _requests(aws: Aws) -> Metric:
+    return family(
+        CounterMetricFamily,
+        "zapgate_aws_requests",
+        "Requests to AWS, repeats included",
+        ("service", "action"),
+        sorted(aws.requests.items()),
+    )

@@ -1,0 +1,323 @@
+"""A held shard's queue: its commands, from the queue to the sessions they are for.
+
+One long poll; what it returns is sorted by session. The commands of a session are carried out in
+their order, sessions beside each other. A message is deleted after its effect, kept in hand while
+that takes time, and given back where the fault was ours.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.aws import Aws
+from gateway.gather import Gather, Outcomes
+from gateway.loops import Loop
+from gateway.metrics import Metrics
+from gateway.orders import Orders
+from gateway.sorting import Fate, Order, Settlement, groups, runs, sort
+from shared import clock, commands, ids, queue
+from shared.commands import SendMessage
+from shared.env import Places
+from shared.errors import Contended, Malformed, Unavailable
+from shared.ids import CommandId, SessionId
+from shared.logs import fields
+from shared.queue import Received
+from shared.session import Session
+from shared.store import sessions
+from shared.store.dynamo import Range
+
+log = logging.getLogger(__name__)
+
+VISIBILITY_LEASES: Final = 2
+"""Lease times a message in hand is not seen by others, renewed at a third: a little longer than
+its shard can stay ours in silence, so that the next owner neither waits nor takes it too early."""
+SHORTEST_VISIBILITY: Final = 5
+"""Seconds, so that a slow renewal is not a lost message."""
+LOOK: Final = 5.0
+"""Seconds after which a session whose messages still wait is looked at, and again."""
+LARGEST_IN_HAND: Final = 2_000
+"""Messages of a shard in hand: a session that waits for its phone keeps ten at the most."""
+FULL_PAUSE: Final = 0.2
+DRAIN_SECONDS: Final = 5.0
+"""How long commands in hand may go on once we are told to stop; then they are given back."""
+NUDGE: Final = "nudge"
+"""Ends our own long poll, which nothing else can: a poll that is cut off could still take messages
+on the server's side, and keep them from the next gateway for their visibility time."""
+NUDGE_SECONDS: Final = 2.0
+PAGE: Final = 100
+
+
+@dataclass(slots=True)
+class _InHand:
+    order: Order
+    since: float
+
+
+class ShardInbox:
+    """One held shard: its sessions are brought up, its queue is read."""
+
+    def __init__(
+        self,
+        shard: int,
+        *,
+        places: Places,
+        aws: Aws,
+        keys: Sequence[bytes],
+        orders: Orders,
+        metrics: Metrics,
+        lease_seconds: float,
+        now: Callable[[], int],
+    ) -> None:
+        self._shard = shard
+        self._visibility = max(SHORTEST_VISIBILITY, math.ceil(VISIBILITY_LEASES * lease_seconds))
+        self._places = places
+        self._url = places.command_queue(shard)
+        self._aws = aws
+        self._keys = keys
+        self._orders = orders
+        self._metrics = metrics
+        self._now = now
+        self._in_hand: dict[str, _InHand] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._deletions: Gather[str] = Gather(self._delete, _ten)
+        self._stopping = False
+        self._work = asyncio.TaskGroup()
+        self._poller: asyncio.Task[None] | None = None
+        self.loop = Loop(
+            f"inbox_{shard}",
+            self._poll,
+            pause=0,
+            longest_backoff=5,
+            over=lambda: self._stopping,
+        )
+        self._renewals = Loop(f"visibility_{shard}", self._renew, pause=self._visibility / 3)
+        self._looks = Loop(f"looks_{shard}", self._look, pause=LOOK)
+
+    async def run(self) -> None:
+        """Until `close`, or cancelled; then what is still in hand is given back."""
+        try:
+            async with self._deletions, self._work as work:
+                self._poller = work.create_task(self.loop.run())
+                others = [
+                    work.create_task(self._resume()),
+                    *(work.create_task(loop.run()) for loop in (self._renewals, self._looks)),
+                ]
+                await asyncio.wait([self._poller])
+                await self._drain()
+                for other in others:
+                    other.cancel()
+        except* _CutOffError:
+            log.warning("inbox.cut_off", extra=fields(shard=self._shard, in_hand=self.in_hand))
+        finally:
+            await self._give_back_rest()
+
+    async def close(self) -> None:
+        """Read no more: end the poll that is under way, so that `run` ends by itself."""
+        self._stopping = True
+        poller = self._poller
+        if poller is None or poller.done():
+            return
+        nudge = queue.send_command(
+            self._shard, SessionId(NUDGE), CommandId(clock.mint(ids.COMMAND)), NUDGE
+        )
+        try:
+            async with asyncio.timeout(NUDGE_SECONDS):
+                await self._aws.run(nudge)
+                await asyncio.wait([poller])
+        except Exception as error:  # noqa: BLE001 - without the nudge, the poll is cut off
+            log.warning(
+                "inbox.poll_cut_off",
+                extra=fields(shard=self._shard, cause=type(error).__name__),
+            )
+            poller.cancel()
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._in_hand)
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._empty.wait()
+        except TimeoutError:
+            raise _CutOffError from None
+
+    async def _resume(self) -> None:
+        """Bring up the shard's sessions, one page after the other."""
+        start = None
+        while True:
+            try:
+                page = await self._aws.run(
+                    sessions.of_shard(self._shard, Range(limit=PAGE, start=start))
+                )
+            except (Unavailable, Contended):
+                await asyncio.sleep(1)
+                continue
+            await asyncio.gather(*(self._resume_one(session) for session in page.rows))
+            start = page.next
+            if start is None:
+                return
+
+    async def _resume_one(self, session: Session) -> None:
+        try:
+            await self._orders.resume(session)
+        except Exception:
+            # Its next command, or the next gateway, tries again.
+            log.exception("session.not_resumed", extra=fields(session_id=session.id))
+
+    async def _poll(self) -> None:
+        if len(self._in_hand) >= LARGEST_IN_HAND:
+            await asyncio.sleep(FULL_PAUSE)
+            return
+        messages = await self._aws.run(
+            queue.receive(self._url, queue.LONGEST_POLL, visibility=self._visibility)
+        )
+        orders: list[Order] = []
+        for message in messages:
+            if message.body == NUDGE:
+                self._deletions.add(message.handle)
+            else:
+                orders.append(Order(message, self._opened(message)))
+        since = time.monotonic()
+        for order in orders:
+            self._in_hand[order.message.handle] = _InHand(order, since)
+            self._empty.clear()
+        for group in groups(orders):
+            if self._stopping:
+                self._work.create_task(self._give_back(group, "stopping", 0))
+            else:
+                self._work.create_task(self._group(group))
+
+    def _opened(self, message: Received) -> commands.Command | Malformed:
+        try:
+            return commands.decode(self._keys, message.body, self._now())
+        except Malformed as refusal:
+            return refusal
+
+    async def _group(self, orders: list[Order]) -> None:
+        """Carry out one session's commands; after one that is given back, so is the rest."""
+        left = list(orders)
+        for run in runs(orders):
+            settlements = await asyncio.gather(*(self._one(order) for order in run))
+            del left[: len(run)]
+            back = [each for each in settlements if each.fate is Fate.GIVE_BACK]
+            if back:
+                await self._give_back(left, "behind_another", back[0].pause)
+                return
+
+    async def _give_back(self, orders: Sequence[Order], reason: str, pause: int) -> None:
+        settlement = Settlement(Fate.GIVE_BACK, reason, pause)
+        await asyncio.gather(*(self._settle(order, settlement) for order in orders))
+
+    async def _one(self, order: Order) -> Settlement:
+        fault: Exception | None = None
+        outcome = ""
+        if isinstance(order.command, Malformed):
+            fault = order.command
+        else:
+            try:
+                outcome = await self._orders.carry_out(
+                    order.command, self._shard, order.message.count
+                )
+            except Exception as error:  # noqa: BLE001 - sorted below
+                fault = error
+        settlement = sort(fault, order.message.count)
+        self._tell(order, settlement, outcome, fault)
+        await self._settle(order, settlement)
+        return settlement
+
+    async def _settle(self, order: Order, settlement: Settlement) -> None:
+        message = order.message
+        try:
+            match settlement.fate:
+                case Fate.DONE:
+                    await self._deletions.add(message.handle)
+                case Fate.PARK if self._places.command_dead_url:
+                    await self._aws.run(queue.park(message.body, settlement.reason, message.group))
+                    await self._deletions.add(message.handle)
+                case Fate.PARK:
+                    pass
+                case Fate.GIVE_BACK:
+                    await self._aws.run(queue.hold(self._url, [message.handle], settlement.pause))
+        except (Unavailable, Contended) as error:
+            # It is seen again when its visibility ends, and is then recognised as done.
+            log.warning("command.unsettled", extra=fields(shard=self._shard, cause=str(error)))
+        self._out_of_hand(message.handle)
+
+    def _out_of_hand(self, handle: str) -> None:
+        self._in_hand.pop(handle, None)
+        if not self._in_hand:
+            self._empty.set()
+
+    async def _delete(self, handles: Sequence[str]) -> Outcomes:
+        failed = set(await self._aws.run(queue.settle(self._url, handles)))
+        return [
+            Unavailable("sqs", "delete_message_batch", "Failed") if n in failed else None
+            for n in range(len(handles))
+        ]
+
+    async def _renew(self) -> None:
+        handles = list(self._in_hand)
+        for n in range(0, len(handles), queue.LARGEST_BATCH):
+            await self._aws.run(
+                queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], self._visibility)
+            )
+
+    async def _look(self) -> None:
+        before = time.monotonic() - LOOK
+        stuck = {
+            each.order.command.session_id
+            for each in self._in_hand.values()
+            if isinstance(each.order.command, SendMessage) and each.since < before
+        }
+        for session_id in stuck:
+            await self._orders.obey(session_id)
+
+    async def _give_back_rest(self) -> None:
+        handles = list(self._in_hand)
+        self._in_hand.clear()
+        for n in range(0, len(handles), queue.LARGEST_BATCH):
+            with suppress(Unavailable, Contended):
+                await self._aws.run(queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], 0))
+
+    def _tell(
+        self, order: Order, settlement: Settlement, outcome: str, fault: Exception | None
+    ) -> None:
+        command = order.command
+        if isinstance(command, Malformed):
+            name, known = "unreadable", fields(reason=settlement.reason, shard=self._shard)
+        else:
+            name = str(command.__struct_config__.tag)
+            known = fields(
+                command=name,
+                command_id=command.id,
+                tenant_id=command.tenant_id,
+                session_id=command.session_id,
+                count=order.message.count,
+                outcome=outcome or settlement.reason,
+            )
+        word = outcome or settlement.fate.value
+        self._metrics.commands.labels(command=name, outcome=word).inc()
+        match settlement.fate:
+            case Fate.DONE:
+                log.info("command.carried_out", extra=known)
+            case Fate.PARK:
+                self._metrics.refused.labels(reason=settlement.reason).inc()
+                log.warning("command.refused", extra=known)
+            case Fate.GIVE_BACK:
+                defect = fault if settlement.reason == "defect" else None
+                log.warning("command.given_back", extra=known, exc_info=defect)
+
+
+def _ten(gathered: Sequence[str], _: str) -> bool:
+    return len(gathered) < queue.LARGEST_BATCH
+
+
+class _CutOffError(Exception):
+    """What is in hand takes too long: it is cut off and given back."""

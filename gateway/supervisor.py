@@ -1,0 +1,195 @@
+"""The sessions this gateway holds: started when they are won, stopped when they are lost.
+
+Calls for one session take their turn; sessions run side by side. Each session has a keeper, and
+each keeper, most of the time, a host.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from gateway.changes import Change
+from gateway.frames import Entry, Stop
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
+from gateway.house import House, Publish, Record, erase_credentials
+from gateway.keeper import HostStatus, Keeper
+from gateway.nursery import Nursery
+from shared.commands import SendMessage
+from shared.env import Settings, for_hosts
+from shared.errors import Misconfigured, NotHeld
+from shared.events import MessageChange
+from shared.ids import SessionId
+from shared.logs import fields
+from shared.message import Failure, MessageStatus
+from shared.session import Session, Trigger
+
+log = logging.getLogger(__name__)
+
+STARTS_AT_ONCE: Final = 4
+"""Hosts that load their library side by side: each takes most of a second of a core."""
+
+
+class Supervisor:
+    """The sessions held here."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        record: Record,
+        offer: Publish,
+        now: Callable[[], int],
+    ) -> None:
+        """Raises Misconfigured for a device store that cannot be used."""
+        if "://" in settings.device_store:
+            raise Misconfigured(
+                "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
+            )
+        self._house = House(
+            settings=settings,
+            nursery=Nursery(for_hosts(), settings.log_level),
+            record=record,
+            offer=offer,
+            now=now,
+            closing=asyncio.Event(),
+            gate=asyncio.Semaphore(STARTS_AT_ONCE),
+        )
+        self._keepers: dict[SessionId, Keeper] = {}
+        self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._group: asyncio.TaskGroup | None = None
+        self._running = asyncio.Event()
+        self._closed = self._house.closing
+
+    async def run(self) -> None:
+        """Hold sessions until `close`."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._running.set()
+                await self._closed.wait()
+        finally:
+            await self._house.nursery.close()
+
+    async def start(
+        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+    ) -> None:
+        """Hold a session. One that is held already goes on, unless `restart`.
+
+        A phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
+        """
+        await self._running.wait()
+        async with self._turns[session.id]:
+            keeper = self._keepers.get(session.id)
+            if keeper is not None and not restart and not keeper.ending:
+                if phone_number is not None:
+                    keeper.request_code(phone_number)
+                return
+            if keeper is not None:
+                await self._end(keeper, Stop(quiet=True))
+            if self._closed.is_set() or self._group is None:
+                raise NotHeld("this gateway is closing")
+            keeper = Keeper(self._house, session, phone_number)
+            self._keepers[session.id] = keeper
+            self._group.create_task(self._keep(keeper), name=f"session {session.id}")
+
+    async def stop(
+        self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
+    ) -> None:
+        """End a session's host; returns when it is gone and its journal drained."""
+        async with self._turns[session_id]:
+            keeper = self._keepers.get(session_id)
+            if keeper is not None:
+                await self._end(keeper, Stop(log_out=log_out, quiet=quiet))
+
+    async def erase(self, session: Session) -> None:
+        """Delete a session's credentials and journal, after ending its host if there is one."""
+        await self.stop(session.id, quiet=True)
+        async with self._turns[session.id]:
+            folder = self._house.folder(session)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._turns.pop(session.id, None)
+
+    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+        """Send a message; returns once its outcome is recorded. Raises NotHeld."""
+        keeper = self._keepers.get(command.session_id)
+        if keeper is None:
+            raise NotHeld("no host here holds the session")
+        await keeper.send(command, repeated=repeated)
+
+    async def mark(self, session: Session, change: Change) -> None:
+        """Journal and record a change of a session without a host: stopped, or logged out.
+
+        A log-out erases the credentials. Raises NotHeld if the session has a host.
+        """
+
+        def work(journal: Journal) -> None:
+            journal.change(change, self._house.now())
+
+        await self._at_rest(session, work)
+        if change.trigger is Trigger.LOG_OUT:
+            async with self._turns[session.id]:
+                await asyncio.to_thread(erase_credentials, self._house.folder(session))
+
+    async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
+        """Journal and record that a message of a session without a host failed.
+
+        One that has an outcome already keeps it. Raises NotHeld if the session has a host.
+        """
+        change = MessageChange(
+            message_id=command.message_id,
+            status=MessageStatus.FAILED,
+            to=command.to,
+            failure=failure,
+        )
+        await self._at_rest(session, lambda journal: journal.settle(change, self._house.now()))
+
+    def holds(self, session_id: SessionId) -> bool:
+        """Whether a session has its host here, or will have it again in a moment."""
+        keeper = self._keepers.get(session_id)
+        return keeper is not None and not keeper.ending
+
+    def snapshot(self) -> list[HostStatus]:
+        """Every session held here."""
+        return [keeper.status() for keeper in self._keepers.values()]
+
+    async def close(self) -> None:
+        """End all hosts quietly and drain their journals: what a gateway does on its way out."""
+        self._closed.set()
+        await asyncio.gather(*(self.stop(each, quiet=True) for each in list(self._keepers)))
+
+    async def _keep(self, keeper: Keeper) -> None:
+        try:
+            await keeper.run()
+        except Exception:  # one session's defect must not end the others
+            log.exception("keeper.broken", extra=fields(session_id=keeper.session.id))
+        finally:
+            keeper.done.set()
+            if self._keepers.get(keeper.session.id) is keeper:
+                del self._keepers[keeper.session.id]
+
+    async def _end(self, keeper: Keeper, stop: Stop) -> None:
+        keeper.stop(stop)
+        await keeper.done.wait()
+        if self._keepers.get(keeper.session.id) is keeper:
+            del self._keepers[keeper.session.id]
+
+    async def _at_rest(self, session: Session, work: Callable[[Journal], object]) -> None:
+        async with self._turns[session.id]:
+            if session.id in self._keepers:
+                raise NotHeld("the session has a host: ask that")
+
+            def page(begin: Callable[[Journal], object]) -> list[Entry]:
+                with self._house.open(session) as journal:
+                    begin(journal)
+                    return journal.after(0, PAGE)
+
+            entries = await asyncio.to_thread(page, work)
+            while entries:
+                await self._house.record(session, entries)
+                recorded = entries[-1].sequence
+                entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))

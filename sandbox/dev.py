@@ -1,0 +1,87 @@
+"""`zapgate dev`: everything, with a first tenant and key, until Ctrl-C."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from sandbox.processes import ProcessError
+from sandbox.stack import Options, Stack, Tenant, make_tenant, run_stack
+from sandbox.story import CONTACT, OWNER
+from sandbox.whatsapp.control_client import ControlClient
+
+
+def run(home: Path, *, port: int, live: bool) -> int:
+    """Run until Ctrl-C or SIGTERM, or until a part of it ends by itself; the exit code."""
+    try:
+        asyncio.run(_run(home, Options(port=port, live=live)))
+    except asyncio.CancelledError:
+        return 0
+    except ExceptionGroup as errors:
+        ended, other = errors.split(ProcessError)
+        if other is not None:
+            raise
+        for error in ended.exceptions if ended is not None else ():
+            say(str(error))
+    except ProcessError as error:
+        say(str(error))
+    return 1
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def _run(home: Path, options: Options) -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - asyncio.run made one
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    async with run_stack(home, options, say) as stack:
+        if stack.network is not None:
+            await _people(stack)
+        say(_guide(stack, await make_tenant(stack, "Development")))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for plane in stack.planes:
+                    tasks.create_task(plane.gone())
+        finally:
+            say("stopping")
+
+
+async def _people(stack: Stack) -> None:
+    """Somebody to link and somebody to write to, who answers every text with the same."""
+    async with ControlClient(stack.control_url) as people:
+        await people.create_person(OWNER, "Owner")
+        await people.create_person(CONTACT, "Echo", reply="echo", reads=True)
+
+
+def _guide(stack: Stack, tenant: Tenant) -> str:
+    network = "WhatsApp itself" if stack.network is None else stack.network.control_url
+    return f"""
+  API            {stack.api_url}/v1       documentation at {stack.api_url}/docs
+  tenant         {tenant.id}
+  API key        {tenant.key}
+  operator key   {stack.operator_key}
+  WhatsApp       {network}
+  gateway        {stack.gateway.url}      /readyz, /metrics
+  logs           {stack.home / "logs"}
+
+  export ZAPGATE_URL={stack.api_url} ZAPGATE_KEY={tenant.key}
+{"" if stack.network is None else _phones(stack)}
+Ctrl-C stops it all; nothing is kept but the logs.
+"""
+
+
+def _phones(stack: Stack) -> str:
+    return f"""  export PHONES={stack.control_url}
+
+{OWNER} is a phone to link, {CONTACT} somebody who answers each text with the same.
+With SESSION and CODE from the answers (README, "Use it"), type the code on the phone, and later see
+what the contact received:
+
+  curl -s $PHONES/people/{OWNER}/code -d '{{"code": "'$CODE'"}}'
+  curl -s $PHONES/people/{CONTACT}/received
+"""

@@ -1,0 +1,186 @@
+"""A supervisor at work, with lists in the place of AWS."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from gateway.frames import Entry
+from gateway.keeper import HostStatus
+from gateway.supervisor import Supervisor
+from sandbox.network import Network
+from sandbox.whatsapp.control_client import ControlClient
+from shared import clock, ids
+from shared.commands import SendMessage
+from shared.env import Settings
+from shared.errors import Unavailable
+from shared.events import SessionConnected, SessionEvent
+from shared.ids import CommandId, MessageId, SessionId, TenantId
+from shared.message import OnUncertain, Text
+from shared.session import Desired, Pairing, Session, SessionState
+
+T = TypeVar("T")
+
+DEADLINE = 20.0
+"""Seconds for anything a test waits for; generous, for busy machines."""
+
+
+def new_session() -> Session:
+    now = clock.millis()
+    return Session(
+        id=SessionId(clock.mint(ids.SESSION)),
+        tenant_id=TenantId(clock.mint(ids.TENANT)),
+        name="a number",
+        shard=0,
+        state=SessionState.CREATED,
+        desired=Desired.RUNNING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def order(
+    session: Session, to: str, text: str, on_uncertain: OnUncertain = OnUncertain.REPORT
+) -> SendMessage:
+    now = clock.millis()
+    return SendMessage(
+        id=CommandId(clock.mint(ids.COMMAND)),
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        issued_at=now,
+        expires_at=now + clock.MINUTE,
+        message_id=MessageId(clock.mint(ids.MESSAGE)),
+        to=to,
+        content=Text(text),
+        on_uncertain=on_uncertain,
+    )
+
+
+class Gateway:
+    """One gateway's supervisor, what it recorded, and what it offered."""
+
+    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
+        self.entries: list[Entry] = []
+        self.pairings: list[Pairing] = []
+        self.away = False
+        """AWS does not answer."""
+        self._news = asyncio.Event()
+        self.settings = Settings(
+            device_store=str(folder),
+            host_prelude=prelude,
+            whatsapp_proxy=network.proxy_url,
+            log_level="INFO",
+        )
+        self.supervisor = Supervisor(
+            settings=self.settings, record=self._record, offer=self._offer, now=clock.millis
+        )
+
+    async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
+        if self.away:
+            raise Unavailable("dynamodb", "put_item", "ConnectionError")
+        assert all(entry.event.session_id == session.id for entry in entries)
+        self.entries += entries
+        self._news.set()
+
+    async def _offer(self, _: Session, pairing: Pairing) -> None:
+        self.pairings.append(pairing)
+        self._news.set()
+
+    def events(self, session: Session) -> list[SessionEvent]:
+        return [entry.event for entry in self.entries if entry.event.session_id == session.id]
+
+    def kinds(self, session: Session) -> list[str]:
+        """`connected`, `sent` … in order."""
+        return [type(event).__name__ for event in self.events(session)]
+
+    async def until(self, check: Callable[[], T | None]) -> T:
+        """Wait until `check` finds something among what was recorded and offered."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while not (found := check()):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            pytest.fail(f"it did not come in {DEADLINE} s; recorded were {self.entries}")
+        return found
+
+    async def event(self, session: Session, kind: type[T], after: int = 0) -> T:
+        """The first event of a kind beyond a sequence."""
+
+        def find() -> T | None:
+            return next(
+                (
+                    event
+                    for event in self.events(session)
+                    if isinstance(event, kind) and event.sequence > after
+                ),
+                None,
+            )
+
+        return await self.until(find)
+
+    @property
+    def last(self) -> int:
+        return self.entries[-1].event.sequence if self.entries else 0
+
+    @property
+    def zygote(self) -> int | None:
+        return self.supervisor._house.nursery.pid  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+
+    async def until_sending(self, session: Session) -> None:
+        """Wait until the host has a message in the library's hands."""
+        await self._poll(lambda: any(each.sending_for > 0 for each in self._hosts(session)))
+
+    async def until_journalled(self, session: Session) -> None:
+        """Wait until the host has an entry that is not recorded."""
+        await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))
+
+    async def until_not_held(self, session: Session) -> None:
+        await self._poll(lambda: not self.supervisor.holds(session.id))
+
+    async def _poll(self, check: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while not check():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"it did not come about in {DEADLINE} s")
+
+    def _hosts(self, session: Session) -> list[HostStatus]:
+        return [each for each in self.supervisor.snapshot() if each.session_id == session.id]
+
+    def pid(self, session: Session) -> int | None:
+        return next(
+            (each.pid for each in self.supervisor.snapshot() if each.session_id == session.id), None
+        )
+
+
+@asynccontextmanager
+async def gateway(
+    network: Network, folder: Path, prelude: str = "sandbox.trust"
+) -> AsyncGenerator[Gateway]:
+    """A gateway at work until the context ends; then nothing of it runs any more."""
+    running = Gateway(network, folder, prelude)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(running.supervisor.run())
+        try:
+            yield running
+        finally:
+            await running.supervisor.close()
+
+
+async def link(running: Gateway, control: ControlClient, session: Session, number: str) -> None:
+    """Start a session and scan its QR with the phone of a number, which is made up for it."""
+    await control.create_person(number, "Anna")
+    await running.supervisor.start(session)
+    pairing = await running.until(lambda: running.pairings[-1] if running.pairings else None)
+    await control.scan(number, pairing.qr)
+    await running.event(session, SessionConnected)
+
+
+def sequences(running: Gateway, session: Session) -> list[int]:
+    """What was recorded, without what was recorded twice."""
+    return sorted({event.sequence for event in running.events(session)})

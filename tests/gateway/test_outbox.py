@@ -1,0 +1,303 @@
+"""The outbox on a real table."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from gateway.aws import Aws
+from gateway.directory import Directory
+from gateway.frames import Entry
+from gateway.metrics import Metrics
+from gateway.outbox import Outbox
+from shared import clock, ids
+from shared.errors import Unavailable
+from shared.events import (
+    MESSAGE_EVENTS,
+    MessageChange,
+    SessionChange,
+    SessionConnected,
+    SessionEvent,
+    decode,
+)
+from shared.ids import EndpointId, EventId, MessageId, TenantId
+from shared.message import Message, MessageStatus, Text
+from shared.session import Pairing, Session, SessionState
+from shared.store import messages, sessions, webhooks
+from shared.store.dynamo import Range
+from shared.webhook import Delivery, DeliveryState
+from tests.gateway.conftest import World
+
+URL = "http://127.0.0.1:9/"
+
+
+class Deliverer:
+    """A dispatcher that only takes."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.taken: list[tuple[Delivery, bytes]] = []
+
+    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
+        return not self.full
+
+    def hand_over(self, delivery: Delivery, body: bytes) -> None:
+        self.taken.append((delivery, body))
+
+
+class Box:
+    """An outbox with what it told others."""
+
+    def __init__(self, world: World, aws: Aws | None = None) -> None:
+        self.deliverer = Deliverer()
+        self.fenced: list[Session] = []
+        self.outbox = Outbox(
+            aws=aws or world.aws,
+            directory=Directory(world.aws, world.keyring.seals),
+            deliverer=self.deliverer,
+            fenced=self.fenced.append,
+            metrics=Metrics(),
+            now=clock.millis,
+        )
+
+
+@asynccontextmanager
+async def opened(world: World, aws: Aws | None = None) -> AsyncIterator[Box]:
+    box = Box(world, aws)
+    async with box.outbox:
+        yield box
+
+
+async def queued(world: World, session: Session) -> MessageId:
+    """A message waiting to be sent."""
+    now = clock.millis()
+    message_id = MessageId(clock.mint(ids.MESSAGE))
+    message = Message(
+        id=message_id,
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        to="+4915112345678",
+        content=Text("hello"),
+        status=MessageStatus.QUEUED,
+        created_at=now,
+        updated_at=now,
+        expires_at=now + clock.HOUR,
+    )
+    await world.aws.run(messages.create(session.tenant_id, message))
+    return message_id
+
+
+def reached(
+    session: Session, message_id: MessageId, status: MessageStatus, sequence: int = 1
+) -> SessionEvent:
+    return MESSAGE_EVENTS[status](
+        id=EventId(clock.mint(ids.EVENT)),
+        timestamp=clock.instant(clock.millis()),
+        session_id=session.id,
+        sequence=sequence,
+        data=MessageChange(message_id=message_id, status=status, to="+4915112345678"),
+    )
+
+
+def connected(session: Session) -> SessionEvent:
+    return SessionConnected(
+        id=EventId(clock.mint(ids.EVENT)),
+        timestamp=clock.instant(clock.millis()),
+        session_id=session.id,
+        sequence=1,
+        data=SessionChange(
+            state=SessionState.CONNECTED,
+            previous=SessionState.STARTING,
+            phone_number="+4915112345678",
+        ),
+    )
+
+
+def entries(*events: SessionEvent) -> Sequence[Entry]:
+    return [Entry(sequence=event.sequence, event=event) for event in events]
+
+
+async def test_an_event_its_status_and_its_deliveries_are_one_request(world: World) -> None:
+    """A sent message is recorded in one write, and its webhook is on its way without another."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    endpoint = await world.endpoint(tenant_id, URL)
+    message_id = await queued(world, session)
+    async with opened(world) as box:
+        first = reached(session, message_id, MessageStatus.SENT)
+        await box.outbox.record(session, entries(first))
+        before = world.requests()
+        second = reached(session, message_id, MessageStatus.DELIVERED, 2)
+        await box.outbox.record(session, entries(second))
+        assert world.requests() - before == 1
+    message = await world.aws.run(messages.read(tenant_id, session.id, message_id))
+    assert message is not None
+    assert (message.status, message.sent_at is not None) == (MessageStatus.DELIVERED, True)
+    stored = await world.aws.run(webhooks.read_event(tenant_id, second.id))
+    assert stored is not None
+    assert decode(stored.body) == second
+    assert [each.event_id for each, _ in box.deliverer.taken] == [first.id, second.id]
+    delivery = await world.aws.run(webhooks.read_delivery(tenant_id, endpoint.id, second.id))
+    assert delivery == box.deliverer.taken[1][0]
+    assert (delivery.state, delivery.attempt) == (DeliveryState.SENDING, 1)
+    assert box.deliverer.taken[1][1] == stored.body.encode()
+
+
+async def test_entries_of_many_sessions_share_requests(world: World) -> None:
+    """Two hundred events that come in together take a handful of requests."""
+    tenant_id = await world.tenant()
+    found = [await world.session(tenant_id) for _ in range(10)]
+    async with opened(world) as box:
+        await box.outbox.record(found[0], entries(connected(found[0])))
+        before = world.requests()
+        await asyncio.gather(
+            *(
+                box.outbox.record(
+                    session,
+                    entries(
+                        *(
+                            reached(session, MessageId(clock.mint(ids.MESSAGE)), status, n)
+                            for n, status in enumerate([MessageStatus.SENT] * 20)
+                        )
+                    ),
+                )
+                for session in found
+            )
+        )
+        used = world.requests() - before
+    # Their messages do not exist: each transaction is refused once and goes again without them.
+    assert used <= 10
+    page = await world.aws.run(
+        webhooks.every_event(tenant_id, Range(limit=500), between=("evt_", "evt_~"))
+    )
+    assert len(page.rows) == 201
+
+
+async def test_a_repeated_entry_changes_nothing(world: World) -> None:
+    """After a crash the journal tells again; no event, status or delivery comes twice."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    await world.endpoint(tenant_id, URL)
+    message_id = await queued(world, session)
+    async with opened(world) as box:
+        sent = reached(session, message_id, MessageStatus.SENT)
+        seen = reached(session, message_id, MessageStatus.READ, 2)
+        await box.outbox.record(session, entries(sent, seen))
+        await box.outbox.record(session, entries(sent))
+        late = reached(session, message_id, MessageStatus.DELIVERED, 3)
+        await box.outbox.record(session, entries(seen, late))
+    message = await world.aws.run(messages.read(tenant_id, session.id, message_id))
+    assert message is not None
+    assert message.status is MessageStatus.READ
+    assert [each.event_id for each, _ in box.deliverer.taken] == [sent.id, seen.id, late.id]
+
+
+async def test_a_late_writer_is_fenced(world: World) -> None:
+    """A gateway whose lease passed on stores what happened, but not the session's state."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id, state=SessionState.STOPPED, epoch=5)
+    old = msgspec.structs.replace(session, epoch=4)
+    event = connected(old)
+    async with opened(world) as box:
+        await box.outbox.record(old, entries(event))
+        assert box.fenced == [old]
+        assert (await world.read_session(session)).state is SessionState.STOPPED
+        assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+        held = msgspec.structs.replace(session, epoch=6)
+        await box.outbox.record(held, entries(connected(held)))
+    row = await world.read_session(session)
+    assert (row.state, row.epoch, row.phone_number) == (SessionState.CONNECTED, 6, "+4915112345678")
+    assert row.connected_at is not None
+
+
+async def test_a_deleted_session_fences_nobody(world: World) -> None:
+    """The last words of a session whose row is gone are stored, and the lease is kept."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    await world.aws.run(sessions.remove(tenant_id, session.id))
+    event = connected(session)
+    async with opened(world) as box:
+        await box.outbox.record(session, entries(event))
+        assert box.fenced == []
+    assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+
+
+async def test_without_room_a_delivery_waits_in_the_table(world: World) -> None:
+    """What the dispatcher cannot hold is born waiting, for the sweeper."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    endpoint = await world.endpoint(tenant_id, URL)
+    event = connected(session)
+    async with opened(world) as box:
+        box.deliverer.full = True
+        await box.outbox.record(session, entries(event))
+        assert box.deliverer.taken == []
+    delivery = await world.aws.run(webhooks.read_delivery(tenant_id, endpoint.id, event.id))
+    assert delivery is not None
+    assert (delivery.state, delivery.attempt) == (DeliveryState.WAITING, 0)
+
+
+async def test_a_pairing_is_shown_until_it_is_over(world: World) -> None:
+    """A connected session has no code to type any more."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id, state=SessionState.PAIRING)
+    offer = Pairing(
+        qr="2@…",
+        qr_expires_at=clock.millis() + clock.MINUTE,
+        attempt_expires_at=clock.millis() + clock.MINUTE,
+    )
+    async with opened(world) as box:
+        await box.outbox.offer(session, offer)
+        assert await world.aws.run(sessions.pairing(tenant_id, session.id)) == offer
+        await box.outbox.record(session, entries(connected(session)))
+    assert await world.aws.run(sessions.pairing(tenant_id, session.id)) is None
+
+
+async def test_trouble_with_aws_is_the_callers_to_repeat(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is claimed to be stored that is not."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    event = connected(session)
+    async with opened(world) as box:
+        await box.outbox.record(session, entries(connected(session)))
+        with monkeypatch.context() as patch:
+
+            async def down(op: object) -> None:
+                raise Unavailable("dynamodb", "transact_write_items", "ReadTimeoutError")
+
+            patch.setattr(box.outbox._aws, "run", down)
+            with pytest.raises(Unavailable):
+                await box.outbox.record(session, entries(event))
+        await box.outbox.record(session, entries(event))
+    assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+
+
+async def test_one_entry_that_cannot_be_stored_stops_no_other(world: World) -> None:
+    """A row DynamoDB refuses for good is its own session's trouble."""
+    tenant_id = await world.tenant()
+    good, bad = await world.session(tenant_id), await world.session(tenant_id)
+    fine = connected(good)
+    huge = MESSAGE_EVENTS[MessageStatus.SENT](
+        id=EventId(clock.mint(ids.EVENT)),
+        timestamp=clock.instant(clock.millis()),
+        session_id=bad.id,
+        sequence=1,
+        data=MessageChange(
+            message_id=MessageId(clock.mint(ids.MESSAGE)),
+            status=MessageStatus.SENT,
+            to="x" * 450_000,
+        ),
+    )
+    async with opened(world) as box:
+        outcomes = await asyncio.gather(
+            box.outbox.record(bad, entries(huge)),
+            box.outbox.record(good, entries(fine)),
+            return_exceptions=True,
+        )
+    assert isinstance(outcomes[0], Exception)
+    assert outcomes[1] is None
+    assert await world.aws.run(webhooks.read_event(tenant_id, fine.id)) is not None

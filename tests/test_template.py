@@ -1,0 +1,256 @@
+"""template.yaml says what the architecture says.
+
+Read as the embedded AWS processed it: loops unrolled, SAM's words turned into CloudFormation's, and
+every resource there, whatever its condition.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.aws import EmbeddedAws, template_path
+from shared.env import Settings
+from tests.conftest import FreshStack
+
+Resource = dict[str, Any]
+
+# What a plane is given that is not ours to name.
+FOREIGN = {"NEONIZE_BOT_TAG", "GOMEMLIMIT"}
+
+
+@pytest.fixture(scope="module")
+def template(aws: EmbeddedAws, fresh_stack: FreshStack) -> dict[str, Any]:
+    stack = fresh_stack().stack
+    cloudformation = aws.client("cloudformation")
+    processed = cloudformation.get_template(StackName=stack, TemplateStage="Processed")
+    return json.loads(json.dumps(processed["TemplateBody"]))
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Resource]:
+    return template["Resources"]
+
+
+def of_type(resources: dict[str, Resource], kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource["Properties"]
+        for name, resource in resources.items()
+        if resource["Type"] == kind
+    }
+
+
+def statements(resources: dict[str, Resource]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every statement that allows something to one of our roles."""
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        for policy in role.get("Policies", []):
+            yield from ((name, one) for one in policy["PolicyDocument"]["Statement"])
+    for name, policy in of_type(resources, "AWS::IAM::ManagedPolicy").items():
+        yield from ((name, one) for one in policy["PolicyDocument"]["Statement"])
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def actions(resources: dict[str, Resource], name: str) -> set[str]:
+    return {
+        action
+        for owner, statement in statements(resources)
+        if owner == name
+        for action in listed(statement["Action"])
+    }
+
+
+def environments(resources: dict[str, Resource]) -> dict[str, dict[str, Any]]:
+    """Variable to value, of the function and of the gateway's container."""
+    function = resources["ControlPlaneFunction"]["Properties"]
+    return {
+        "control_plane": function["Environment"]["Variables"],
+        "gateway": {one["Name"]: one["Value"] for one in gateway(resources)["Environment"]},
+    }
+
+
+def gateway(resources: dict[str, Resource]) -> dict[str, Any]:
+    (container,) = resources["GatewayTask"]["Properties"]["ContainerDefinitions"]
+    return container
+
+
+def test_every_queue_gives_up_into_one_that_nobody_forgets(
+    resources: dict[str, Resource],
+) -> None:
+    """A queue has a dead-letter queue, kept as long as SQS can, or is one."""
+    queues = of_type(resources, "AWS::SQS::Queue")
+    dead = {"CommandsDead", "DeliveriesDead"}
+    for name, queue in queues.items():
+        if name in dead:
+            assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+        else:
+            redrive = queue["RedrivePolicy"]
+            assert redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] in dead
+            assert redrive["maxReceiveCount"] == (10 if name == "Deliveries" else 5)
+    assert len(queues) == 16 + 1 + len(dead)
+
+
+def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
+    """A queue that is not drained, or a dead letter, sets off an alarm."""
+    watched = {
+        (alarm["MetricName"], json.dumps(dimension["Value"]))
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+        for dimension in alarm["Dimensions"]
+        if dimension["Name"] == "QueueName"
+    }
+    assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
+
+
+def test_no_role_may_do_everything_or_touch_everything(resources: dict[str, Resource]) -> None:
+    """Actions are named, and so is what they touch, but for the one that knows no resource."""
+    seen = list(statements(resources))
+    assert len(seen) > 8
+    for name, statement in seen:
+        assert statement["Effect"] == "Allow"
+        assert not [action for action in listed(statement["Action"]) if "*" in action], name
+        if statement["Resource"] == "*":
+            assert listed(statement["Action"]) == ["ecr:GetAuthorizationToken"]
+
+
+def test_no_role_borrows_a_policy_of_aws_s(resources: dict[str, Resource]) -> None:
+    """AWS's own policies say `*`: every policy attached is one of this template."""
+    for role in of_type(resources, "AWS::IAM::Role").values():
+        assert all("Ref" in policy for policy in role.get("ManagedPolicyArns", []))
+
+
+def test_the_planes_may_do_what_their_code_does(resources: dict[str, Resource]) -> None:
+    """Only ECS itself reads the gateway's secret; only the gateway reads queues."""
+    assert actions(resources, "ControlPlaneRole") == {
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "secretsmanager:GetSecretValue",
+        "sqs:SendMessage",
+    }
+    assert actions(resources, "GatewayRole") == {
+        "elasticfilesystem:ClientMount",
+        "elasticfilesystem:ClientWrite",
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:ReceiveMessage",
+        "sqs:SendMessage",
+    }
+    kept = actions(resources, "DataPolicy")
+    assert "dynamodb:Query" in kept
+    assert "dynamodb:Scan" not in kept
+    assert {action.partition(":")[0] for action in kept} == {"dynamodb", "s3"}
+
+
+def test_webhooks_of_production_go_to_public_addresses_only(template: dict[str, Any]) -> None:
+    """The word is in the template itself: no parameter, and so no operator, can change it."""
+    for variables in environments(template["Resources"]).values():
+        assert variables["ZAPGATE_WEBHOOK_TARGETS"] == "public"
+    assert "loopback" not in json.dumps(template)
+
+
+def test_every_variable_is_one_the_planes_read(resources: dict[str, Resource]) -> None:
+    """A misspelt variable would be a setting that silently keeps its default."""
+    known = {f"ZAPGATE_{field.upper()}" for field in Settings.__struct_fields__}
+    for variables in environments(resources).values():
+        assert set(variables) - FOREIGN <= known
+    assert {secret["Name"] for secret in gateway(resources)["Secrets"]} == {"ZAPGATE_SECRET"}
+
+
+def test_the_planes_agree_on_where_things_are(resources: dict[str, Resource]) -> None:
+    """Both planes are given the same table, queues and bucket."""
+    control_plane, gateway = environments(resources).values()
+    shared = set(control_plane) & set(gateway)
+    assert len(shared) > 5
+    assert {name: control_plane[name] for name in shared} == {
+        name: gateway[name] for name in shared
+    }
+
+
+def test_what_is_kept_is_kept(resources: dict[str, Resource]) -> None:
+    """Deleting the stack deletes no row, file, secret or device; the table can be wound back."""
+    for name in ("Table", "Media", "Secret", "DeviceStore"):
+        assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate", name
+        assert resources[name]["UpdateReplacePolicy"] == "Retain", name
+    table = resources["Table"]["Properties"]
+    assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert table["SSESpecification"]["SSEEnabled"] is True
+    assert resources["DeviceStore"]["Properties"]["Encrypted"] is True
+
+
+def test_media_is_private_encrypted_and_reached_over_tls(resources: dict[str, Resource]) -> None:
+    """The bucket answers nobody without our role and nobody in the clear, and forgets."""
+    media = resources["Media"]["Properties"]
+    assert set(media["PublicAccessBlockConfiguration"].values()) == {True}
+    assert media["BucketEncryption"]
+    assert media["LifecycleConfiguration"]["Rules"][0]["Status"] == "Enabled"
+    (statement,) = resources["MediaPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_gateway_is_confined(resources: dict[str, Resource]) -> None:
+    """Not root, nothing writable but its volumes, and as long to stop as Fargate allows."""
+    container = gateway(resources)
+    assert container["User"] == "10001:10001"
+    assert container["ReadonlyRootFilesystem"] is True
+    assert container["StopTimeout"] == 120
+    assert any("/healthz" in word for word in container["HealthCheck"]["Command"])
+    (devices, _) = resources["GatewayTask"]["Properties"]["Volumes"]
+    assert devices["EFSVolumeConfiguration"]["TransitEncryption"] == "ENABLED"
+
+
+def test_a_gateway_dials_https_and_its_own_network_only(resources: dict[str, Resource]) -> None:
+    """Nothing comes in, and only port 443 leaves the VPC."""
+    network = resources["GatewayNetwork"]["Properties"]
+    assert "SecurityGroupIngress" not in network
+    abroad = [
+        rule for rule in network["SecurityGroupEgress"] if rule.get("CidrIp") != {"Ref": "VpcCidr"}
+    ]
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == {(443, 443)}
+    (door,) = resources["DeviceStoreNetwork"]["Properties"]["SecurityGroupIngress"]
+    assert door["SourceSecurityGroupId"] == {"Fn::GetAtt": ["GatewayNetwork", "GroupId"]}
+
+
+def test_the_access_log_keeps_no_query_string(resources: dict[str, Resource]) -> None:
+    """Signed links carry their signature there, and cursors other tenants' positions."""
+    line = json.loads(resources["ApiStage"]["Properties"]["AccessLogSettings"]["Format"])
+    assert line["path"] == "$context.path"
+    assert not any("query" in value.lower() for value in line.values())
+
+
+def test_every_route_reaches_the_function(resources: dict[str, Resource]) -> None:
+    """Also what nobody foresaw: `$default` gets our own 404."""
+    routes = of_type(resources, "AWS::ApiGatewayV2::Route").values()
+    assert {route["RouteKey"] for route in routes} == {
+        "ANY /v1/{proxy+}",
+        "GET /healthz",
+        "GET /openapi.json",
+        "GET /docs",
+        "$default",
+    }
+    assert {json.dumps(route["Target"]) for route in routes} == {
+        json.dumps({"Fn::Sub": "integrations/${ApiIntegration}"})
+    }
+
+
+def test_the_makefile_packages_for_what_the_template_runs(template: dict[str, Any]) -> None:
+    """`sam build` and `sam deploy`, typed plainly, agree on Python and processor."""
+    makefile = Path(template_path()).with_name("Makefile").read_text()
+    defaults = dict(re.findall(r"^(\w+) \?= (\S+)$", makefile, re.MULTILINE))
+    parameters = template["Parameters"]
+    assert defaults == {
+        "PYTHON": parameters["PythonRuntime"]["Default"],
+        "ARCHITECTURE": parameters["Architecture"]["Default"],
+    }
+
+
+def test_shards_are_counted_by_what_they_list(template: dict[str, Any]) -> None:
+    """Each count that may be chosen has a list of exactly so many numbers."""
+    lists = template["Mappings"]["ShardNumbers"]
+    assert list(lists) == template["Parameters"]["Shards"]["AllowedValues"]
+    for count, entry in lists.items():
+        assert entry["List"] == [str(number) for number in range(int(count))]
