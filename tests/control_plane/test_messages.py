@@ -232,7 +232,7 @@ def test_an_accepted_message_costs_three_requests(tenant: Tenant) -> None:
     )
 )
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import clock, ids
+from shared import clock, events, ids
 from shared.session import SessionState
 from tests.control_plane.conftest import Stage, Tenant
 from tests.control_plane.test_tenancy import ROUTES
@@ -35,6 +35,22 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         for operation in methods.values():
             assert operation["summary"]
             assert operation["responses"]["default"] == {"$ref": "#/components/responses/Problem"}
+
+
+def test_what_we_post_is_described_too(document: dict[str, Any]) -> None:
+    """Every event type is a webhook of the document."""
+    assert document["webhooks"].keys() == events.TYPES
+    sent = resolve(document, {"$ref": "#/components/schemas/MessageSent"})
+    assert "data" in sent["properties"]
+
+
+def test_fields_are_explained(document: dict[str, Any]) -> None:
+    """The docstrings of our types reach the reader."""
+    session = document["components"]["schemas"]["SessionOut"]
+
+    assert session["description"] == "A session."
+    assert "last ordered" in session["properties"]["desired"]["description"]
+    assert "SessionPage" in document["components"]["schemas"]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -121,7 +137,7 @@ def values(document: dict[str, Any], schema: dict[str, Any]) -> st.SearchStrateg
 
 @given(data=st.data())
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
