@@ -51,7 +51,7 @@ async def opened(
         Dispatcher(
             places=world.settings,
             aws=world.aws,
-            directory=Directory(world.aws, world.keyring.seals),
+            directory=Directory(world.aws, world.keyring.seals, memory=1),
             egress=egress,
             metrics=Metrics(),
             now=now,

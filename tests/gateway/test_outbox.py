@@ -55,7 +55,7 @@ class Box:
         self.fenced: list[Session] = []
         self.outbox = Outbox(
             aws=aws or world.aws,
-            directory=Directory(world.aws, world.keyring.seals),
+            directory=Directory(world.aws, world.keyring.seals, memory=1),
             deliverer=self.deliverer,
             fenced=self.fenced.append,
             metrics=Metrics(),
