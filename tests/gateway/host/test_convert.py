@@ -150,6 +150,13 @@ WRAPPERS = [
             ),
             None,
         ),
+        (
+            Message(
+                imageMessage=ImageMessage(),
+                senderKeyDistributionMessage=SenderKeyDistributionMessage(groupID="g"),
+            ),
+            Unsupported("imageMessage"),
+        ),
         (Message(), Unsupported("unknown")),
         (Message(messageContextInfo=MessageContextInfo()), Unsupported("unknown")),
         (Message(ephemeralMessage=FutureProofMessage()), Unsupported("ephemeralMessage")),
