@@ -235,6 +235,7 @@ class Host:
                     if self._connected.is_set():
                         self._login_due = time.monotonic() + DISCONNECTED_LIMIT
                     self._connected.clear()
+            self._pulse()
         if verdict.fate is not Fate.STAY:
             self._end(None)
 
@@ -332,18 +333,21 @@ class Host:
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
-            await self._channel.send(
-                Pulse(
-                    connected=self._connected.is_set(),
-                    sending_for=self._sender.sending_for,
-                    journal_depth=self._journal.last - self._recorded,
-                )
-            )
+            self._pulse()
             waits_for_phone = self._attempt.begun and not self._confirmed
             if waits_for_phone and self._attempt.overdue():
                 self._on_status("timeout")
             elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
                 self._judge(SILENT)
+
+    def _pulse(self) -> None:
+        self._channel.post(
+            Pulse(
+                connected=self._connected.is_set(),
+                sending_for=self._sender.sending_for,
+                journal_depth=self._journal.last - self._recorded,
+            )
+        )
 
     # The end.
 
