@@ -213,7 +213,8 @@ def make_stage(fresh_stack: FreshStack) -> Iterator[MakeStage]:
                 if not name.startswith("ZAPGATE_"):
                     patch.setenv(name, value)
             given = {f"ZAPGATE_{name.upper()}": value for name, value in settings.items()}
-            decoded = env.settings(environment | given)
+            # No gateway runs beside these tests that could remember anything.
+            decoded = env.settings({"ZAPGATE_ENDPOINT_MEMORY": "0", **environment, **given})
             aws = Aws(decoded)
             app = create_app(
                 decoded,
