@@ -21,7 +21,7 @@ from sandbox.api import connect
 from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, run_embedded_aws
 from sandbox.bench.recorder import Watch, watching
 from sandbox.network import Network
-from sandbox.processes import Plane, inherited
+from sandbox.processes import LEASH, Plane, inherited
 from sandbox.stack import Stack, Tenant, development, make_tenant, run_api, run_gateway
 from sandbox.whatsapp.control_client import ControlClient
 from shared.keyring import Keyring
@@ -151,9 +151,9 @@ async def run_bed(
 @asynccontextmanager
 async def run_network_apart(folder: Path) -> AsyncGenerator[Network]:
     """The WhatsApp network as a process of its own."""
-    leash = Path(__file__).parents[1] / "leash.py"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(leash), str(os.getpid()), "sandbox.network", "--home", str(folder)),
+        *(sys.executable, LEASH, str(os.getpid()), "SIGTERM"),
+        *("sandbox.network", "--home", str(folder)),
         env=inherited(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

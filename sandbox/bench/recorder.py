@@ -1,8 +1,8 @@
 """A reverse proxy in front of an AWS that keeps every request it passed on.
 
-`python -m sandbox.bench.recorder UPSTREAM_PORT PORT`: one process for each plane that is
-watched, so that whose request it was is plain. `GET /-/records` takes what it kept, `GET /-/ready` answers. It
-knows HTTP/1.1 as botocore and the embedded AWS speak it, with lengths, and no more.
+`python -m sandbox.bench.recorder UPSTREAM_PORT PORT`: one process for each plane that is watched,
+so that it is plain whose a request was. `GET /-/records` takes what it kept, `GET /-/ready`
+answers. It knows HTTP/1.1 as botocore and the embedded AWS speak it, with lengths, and no more.
 """
 
 import asyncio

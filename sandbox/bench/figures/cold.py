@@ -28,6 +28,8 @@ DRIVER: Final = Path(__file__).parents[1] / "cold_driver.py"
 OURS: Final = "control_plane.handler"
 BARE: Final = "sandbox.bench.bare_handler"
 PATIENCE: Final = 60.0
+MOST: Final = 8
+"""Packages named in the notes."""
 TURNS: Final = 2
 """Cold starts of each side and event in a round."""
 
@@ -54,6 +56,7 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         for name, event in events.items():  # both sides' bytecode is written
             await cold(OURS, event, task.environment, expected[name])
             await cold(BARE, event, bare, expected[name])
+        more = excess(await imports(OURS, task.environment), await imports(BARE, bare))
         for _ in range(rounds):
             clockwork.tick()
             for name, event in events.items():
@@ -91,10 +94,12 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         ),
         notes=(
             (
-                f"cold: from the interpreter's first line to the answer, the better of {TURNS} a round;"
-                f" import + answer of a message: ours {split('ours')}, bare {split('bare')}. "
-                f"AWS requests of each: {tally(records, 1)}"
+                f"cold: from the interpreter's first line to the answer, the better of {TURNS} "
+                f"a round; import + answer of a message: ours {split('ours')}, bare "
+                f"{split('bare')}"
             ),
+            f"cold, AWS requests of each side in a message's answer: {tally(records, 1)}",
+            f"cold, what ours imports and bare does not, or more of, in ms: {more}",
         ),
         samples=values,
     )
@@ -123,6 +128,37 @@ async def cold(module: str, event: Path, environment: Mapping[str, str], status:
     if told["status"] != status:
         raise BenchError(f"{module} answered {told['status']} {told['body']}")
     return told
+
+
+async def imports(module: str, environment: Mapping[str, str]) -> dict[str, float]:
+    """Milliseconds each package takes of a handler's import, told by the interpreter itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-X", "importtime", "-c", f"import {module}"),
+        env={**inherited(), **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE):
+        _, told = await process.communicate()
+    return by_package(told.decode())
+
+
+def by_package(told: str) -> dict[str, float]:
+    """What `-X importtime` says, summed by package, in milliseconds."""
+    sums: dict[str, float] = {}
+    for line in told.splitlines():
+        alone, _, rest = line.removeprefix("import time:").partition("|")
+        name = rest.rpartition("|")[2].strip().partition(".")[0]
+        if line.startswith("import time:") and alone.strip().isdecimal():
+            sums[name] = sums.get(name, 0.0) + int(alone) / 1000
+    return sums
+
+
+def excess(ours: Mapping[str, float], bare: Mapping[str, float]) -> str:
+    """The packages that cost ours more than the bare one, most first."""
+    more = {name: took - bare.get(name, 0.0) for name, took in ours.items()}
+    most = sorted(more.items(), key=lambda each: -each[1])[:MOST]
+    return ", ".join(f"{name} {took:.0f}" for name, took in most if took >= 1)
 
 
 def write_events(task: Accepting) -> dict[str, Path]:

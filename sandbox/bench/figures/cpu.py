@@ -71,9 +71,9 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         rows=(row,),
         notes=(
             (
-                f"CPU: {MESSAGES} messages a round from {AT_ONCE} clients; AWS requests of each side, "
-                f"per message: {requests}. Besides what is bare, ours costs {extra:.2f} ms (key, "
-                "scope, limit, validation, signature, ids, log line)"
+                f"CPU: {MESSAGES} messages a round from {AT_ONCE} clients; AWS requests of each "
+                f"side, per message: {requests}. Besides what is bare, ours costs {extra:.2f} "
+                "ms (key, scope, limit, validation, signature, ids, log line)"
             ),
         ),
     )

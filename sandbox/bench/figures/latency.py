@@ -65,10 +65,12 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
             row("... raw behind a queue, 95th", 0.95, queued_rounds),
         ),
         notes=(
-            f"latency: {MESSAGES} messages a round, one at a time, at random moments. Bare is raw "
-            "neonize from its send call. Ours goes through a queue, and the embedded AWS looks only "
-            f"every {STEP * 1000:.0f} ms for what a long poll waits for: so also beside raw neonize "
-            "behind a queue, from the queue's answer. A receiver's long poll is in all of them",
+            (
+                f"latency: {MESSAGES} messages a round, one at a time, at random moments; bare "
+                "is raw neonize from its send call. Ours goes through a queue, and the "
+                f"embedded AWS looks only every {STEP * 1000:.0f} ms for what a long poll waits "
+                "for: so also beside raw neonize behind a queue, from the queue's answer"
+            ),
         ),
         samples={
             "ours_ms": [each for values in our_rounds for each in values],

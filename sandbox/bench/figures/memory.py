@@ -53,9 +53,9 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         ),
         notes=(
             (
-                f"memory: {rounds} hosts and {rounds} raw processes at once, each with one connected, "
-                "idle session; private is what would be free again if the process ended, and what the "
-                "target is about"
+                f"memory: {rounds} hosts and {rounds} raw processes at once, each with one "
+                "connected, idle session; the target is about what is private, which would be "
+                "free again if the process ended"
             ),
         ),
     )

@@ -44,9 +44,9 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         ),
         notes=(
             (
-                "start: ours from the 202 of `start` to the QR in an answer of the API; bare from the "
-                "exec of a fresh process (python, neonize) to its QR callback; below it a raw neonize "
-                "that was imported already, from its connect call"
+                "start: ours from the 202 of `start` to the QR in an answer of the API; bare "
+                "from the exec of a fresh process (python, neonize) to its QR callback, and "
+                "below it from the connect call of a process that had everything imported"
             ),
         ),
     )

@@ -85,13 +85,14 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
         ),
         notes=(
             (
-                f"throughput: {MESSAGES} messages a round over {SESSIONS} sessions of one gateway; the "
-                f"floor is {middle['aws_s']:.2f} s for the same {middle['requests']:.1f} AWS requests a "
-                f"message from a bare boto3 loop, then {middle['raw_s']:.2f} s for as many sends from "
-                f"{SESSIONS} raw neonize processes; ours had accepted all after "
-                f"{middle['accepted_s']:.2f} s. Requests per message (last round): {kinds}"
+                f"throughput: {MESSAGES} messages a round over {SESSIONS} sessions of one "
+                f"gateway, all accepted after {middle['accepted_s']:.2f} s. The floor is "
+                f"{middle['aws_s']:.2f} s for the same {middle['requests']:.2f} AWS requests a "
+                f"message from a bare boto3 loop, then {middle['raw_s']:.2f} s for as many "
+                f"sends from {SESSIONS} raw neonize processes"
             ),
-            f"throughput, who used the processors in ours (last round): {used[-1]}",
+            f"throughput, AWS requests per message in the last round: {kinds}",
+            f"throughput, who used the processors in ours in the last round: {used[-1]}",
         ),
         samples=samples,
     )

@@ -64,7 +64,7 @@ def test_a_request_names_its_rows(op: Op[Any], expected: str) -> None:
 
 
 def test_waiting_and_leases_are_nobodys() -> None:
-    """A poll that brings nothing and a lease's upkeep are idle; a poll or sweep that brings is not."""
+    """What brings nothing, and a lease's upkeep, are idle; a poll or sweep that brings is not."""
     poll = receive(PLACES.command_queue(1), 20)
     assert is_idle(recorded(poll))
     assert is_idle(recorded(leases.renew(LEASE, "t")))
