@@ -86,7 +86,7 @@ def spent(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, floa
 _ROLES: Final = (
     ("sandbox.bench.recorder", "recorder"),
     ("sandbox.network", "WhatsApp network"),
-    ("child.py", "embedded AWS"),
+    (" ministack", "embedded AWS"),
     ("uvicorn", "control plane"),
     ("raw_client.py", "raw neonize"),
     ("cold_driver.py", "handler"),

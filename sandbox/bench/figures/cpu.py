@@ -28,7 +28,7 @@ from sandbox.stack import run_api
 TIMES_BARE: Final = 1.3
 RECORDED: Final = 64
 """Messages whose requests make the script: whole chunks of the rate limiter's counting."""
-MESSAGES: Final = 240
+MESSAGES: Final = 320
 """Of each side in a round: a second of processor time, which Linux counts in hundredths."""
 AT_ONCE: Final = 4
 """Clients, each waiting for its answer."""
@@ -86,7 +86,8 @@ async def record(home: Path, task: Accepting) -> tuple[list[list[Record]], str]:
         run_api(home, {**task.environment, "AWS_ENDPOINT_URL": watch.url}) as plane,
         connect(plane.url, task.key) as api,
     ):
-        await asyncio.gather(*(post(api, task) for _ in range(RECORDED)))
+        for _ in range(RECORDED):
+            await post(api, task)
         await watch.take()
         script: list[list[Record]] = []
         for _ in range(RECORDED):

@@ -15,6 +15,8 @@ IMPORTTIME = """import time: self [us] | cumulative | imported package
 import time:      1500 |       1500 |   qrcode.util
 import time:       500 |       2000 | qrcode
 import time:      3000 |       3000 | litestar
+import time:       700 |       3700 |   shared.clock
+import time:       300 |       4000 | control_plane.handler
 a warning on stderr
 """
 
@@ -27,7 +29,7 @@ zapgate_aws_requests_created{action="PutItem",service="dynamodb"} 1.7e9
 
 def test_import_times_are_summed_by_package() -> None:
     """A package costs what its modules cost; whatever else was printed is passed over."""
-    assert by_package(IMPORTTIME) == {"qrcode": 2.0, "litestar": 3.0}
+    assert by_package(IMPORTTIME) == {"qrcode": 2.0, "litestar": 3.0, "own modules": 1.0}
 
 
 def test_only_what_costs_more_is_excess() -> None:
