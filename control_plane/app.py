@@ -87,7 +87,7 @@ def create_app(
     app = Litestar(
         route_handlers=_routes(plane),
         request_class=Call,
-        exception_handlers=problems.HANDLERS,
+        exception_handlers={**problems.HANDLERS},
         request_max_body_size=LARGEST_BODY,
         openapi_config=None,
         state=State(

@@ -7,7 +7,7 @@ from the installation's secret and open the operator's routes only; tenants' key
 
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -72,7 +72,7 @@ class Keys:
     def is_operator(self, key: str) -> bool:
         given = key.encode()
         # Every key is compared, so that time does not tell which of them is the newest.
-        return any([hmac.compare_digest(given, known) for known in self._operator_keys])
+        return sum(hmac.compare_digest(given, known) for known in self._operator_keys) > 0
 
     def remembered(self, key: str) -> Digest | Problem | None:
         """The key's row, the problem if there is none, or None where it must be looked up."""
@@ -114,7 +114,7 @@ def unauthorized() -> Problem:
     )
 
 
-def bearer(headers: Sequence[tuple[bytes, bytes]]) -> str:
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The key of a request's headers; empty where there is none, or one that cannot be a key."""
     for name, value in headers:
         if name == b"authorization":

@@ -7,11 +7,11 @@ does not answer becomes `Unavailable`, and only a defect of ours is raised as bo
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any, Final, Protocol, TypeVar, cast
 
-import boto3
+from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -58,10 +58,11 @@ class Runner(Protocol):
 class Aws:
     """Clients of one session, made when first needed; any thread may use them."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, clients: Mapping[str, Any] | None = None) -> None:
+        """`clients` by service stand in for boto3's."""
         self._places = places
         self._session: Any = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, Any] = dict(clients or {})
         self._lock = Lock()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Requests made, botocore's own repetitions included, by service and action."""
@@ -77,7 +78,7 @@ class Aws:
             try:
                 response = self._ask(op, method, params)
             except ClientError as error:
-                told = cast("Response", error.response)
+                told = _told(error)
                 if conflicted(told):
                     continue
                 refusal = Refusal.of(told)
@@ -110,9 +111,10 @@ class Aws:
         try:
             response = method(**params)
         except ClientError as error:
-            self._count(op, cast("Response", error.response))
-            code = error.response.get("Error", {}).get("Code", "")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            told = _told(error)
+            self._count(op, told)
+            code: str = told.get("Error", {}).get("Code", "")
+            status: int = told.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if code in UNAVAILABLE or status >= 500:
                 raise Unavailable(op.service, op.action, code) from error
             raise
@@ -139,8 +141,14 @@ class Aws:
 
     def _make(self, service: str) -> Any:
         if self._session is None:
-            self._session = boto3.session.Session()
-        return self._session.client(service, config=_CONFIG)
+            self._session = Session()
+        client: Any = self._session.client(service, config=_CONFIG)
+        return client
+
+
+def _told(error: ClientError) -> Response:
+    """What AWS said, as botocore read it."""
+    return cast("Response", error.response)  # pyright: ignore[reportUnknownMemberType] - untyped
 
 
 _CONFIG: Final = Config(

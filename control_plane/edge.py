@@ -44,7 +44,7 @@ class Edge:
         self._public_url = plane.settings.public_url.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = cast("dict[str, Any]", scope["state"])
+        state = scope["state"]
         request_id = _request_id(scope)
         state["request_id"] = request_id
         state["public_url"] = self._public_url
@@ -66,14 +66,15 @@ class Edge:
         try:
             await self._app(scope, receive, answer)
         finally:
-            caller: Caller | None = scope.get("auth")
+            said = cast("dict[str, Any]", scope)
+            caller: Caller | None = said.get("auth")
             log.info(
                 "request.answered",
                 extra=fields(
                     request_id=request_id,
-                    method=scope.get("method"),
+                    method=said.get("method"),
                     # The route, not the path: a path may hold whatever somebody typed.
-                    route=scope.get("path_template"),
+                    route=said.get("path_template"),
                     status=status,
                     ms=round((time.perf_counter() - began) * 1000, 1),
                     tenant_id=caller.tenant_id if caller else None,

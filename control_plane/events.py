@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 from litestar import Response, get
@@ -62,6 +62,7 @@ Which = Annotated[Order, QueryParameter(description="Which come first.")]
 
 @get(PATH, needs=Scope.EVENTS_READ)
 async def list_events(
+    *,
     request: Call,
     kind: Kind = None,
     session_id: OfSession = None,
@@ -85,7 +86,7 @@ async def list_events(
     name = f"events|{kind}|{session_id}|{between}|{order}"
     rows = paging.page(request, name, limit, cursor, newest_first=order is Order.NEWEST)
     if between[0] >= between[1]:
-        return paging.answer(request, name, Page[StoredEvent]((), None), _shown)
+        return paging.answer(request, name, Page((), None), _shown)
     page = await request.run(
         lambda: _read(request, rows, between, None if kind == "*" else kind, session_id)
     )
@@ -152,8 +153,10 @@ def _moment(name: str, given: datetime | None, otherwise: int) -> int:
     return min(max(int(given.timestamp() * 1000), 0), LATEST)
 
 
-def _shown(row: StoredEvent) -> msgspec.Raw:
-    return msgspec.Raw(row.body.encode())
+def _shown(row: StoredEvent) -> EventOut:
+    # The stored bytes are an EventOut's already: decoding them to encode them again could only
+    # change them.
+    return cast("EventOut", msgspec.Raw(row.body.encode()))
 
 
 ROUTES: Final = [list_events, read_event]

@@ -4,11 +4,11 @@ The app is made at cold start, with its clients, where Lambda gives a whole CPU 
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+from mangum.types import ASGI, LambdaContext, LambdaEvent
 
 from control_plane.app import create_app
 from control_plane.aws import Aws
@@ -31,7 +31,7 @@ def _make() -> Mangum:
     asyncio.set_event_loop(asyncio.new_event_loop())
     return Mangum(
         # One request at a time: threads would only cost.
-        create_app(settings, aws=aws, threads=0),
+        cast("ASGI", create_app(settings, aws=aws, threads=0)),
         lifespan="off",
         text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE, "image/svg+xml"],
     )
@@ -40,7 +40,7 @@ def _make() -> Mangum:
 _http: Final = _make()
 
 
-def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+def handler(event: LambdaEvent, context: LambdaContext) -> dict[str, Any]:
     """Answer an HTTP API event. Raises UnknownEvent for any other."""
     if event.get("version") == HTTP_VERSION and "http" in event.get("requestContext", {}):
         return _http(event, context)

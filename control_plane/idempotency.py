@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 1
 MEDIA_TYPE: Final = "application/json"
+NO_CONTENT: Final = 204
 
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 """A structured-field string (RFC 9651)."""
@@ -114,9 +115,8 @@ def _carry(
 
 
 def _done(answer: Answer[T]) -> Done[T]:
-    return Done(
-        reply(answer.status, msgspec.json.encode(answer.body), answer.location), answer.body
-    )
+    body = b"" if answer.status == NO_CONTENT else msgspec.json.encode(answer.body)
+    return Done(reply(answer.status, body, answer.location), answer.body)
 
 
 def reply(

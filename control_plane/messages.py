@@ -19,8 +19,8 @@ from control_plane.fields import instant
 from control_plane.idempotency import Answer, once_together, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import invalid_value, not_found
-from control_plane.sessions import PATH as SESSIONS
 from control_plane.sessions import NEXT, found, refused
+from control_plane.sessions import PATH as SESSIONS
 from shared import clock, ids, message
 from shared.errors import ZapgateError
 from shared.ids import MessageId, SessionId

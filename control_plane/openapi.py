@@ -1,8 +1,13 @@
-"""The API described by its own types: OpenAPI 3.1, and a page to read it that loads nothing else."""
+"""The API described by its own types: OpenAPI 3.1, and a page to read it by."""
 
-from collections.abc import Sequence
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from typing import Any, Final, cast
+from itertools import pairwise
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from litestar import Litestar, Response, Router, get
@@ -15,19 +20,23 @@ from litestar.types import Method
 from control_plane.call import Call
 from control_plane.idempotency import reply
 from control_plane.problems import KINDS, MEDIA_TYPE, ProblemOut
+from shared import events
 from shared.env import Settings
 
 API_KEY: Final = "apiKey"
 OPERATOR_KEY: Final = "operatorKey"
 DOCUMENT: Final = "/openapi.json"
 PAGE: Final = "/docs"
+_QR_TYPES: Final = ("image/png", "image/svg+xml", "text/plain")
 
 PAGE_HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-        b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        (
+            b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+            b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        ),
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -94,7 +103,9 @@ def document(routes: Sequence[Router], settings: Settings) -> bytes:
     described = Litestar(
         route_handlers=routes, request_class=Call, openapi_config=config, logging_config=None
     )
-    return msgspec.json.encode(_completed(described.openapi_schema.to_schema()))
+    encoded = msgspec.json.encode(_completed(described.openapi_schema.to_schema()))
+    # Litestar names a page of sessions by its module; readers of the document need not know it.
+    return re.sub(rb"PageOut_control_plane\.\w+\.(\w+?)Out_", rb"\1Page", encoded)
 
 
 def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[str | Any]) -> str:
@@ -102,12 +113,13 @@ def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[str | Any]) -> 
 
 
 def _completed(whole: dict[str, Any]) -> dict[str, Any]:
-    """What Litestar cannot know: problems, request headers, and the scope each route needs."""
+    """What Litestar cannot know: problems, headers, answers that waited, and our webhooks."""
     (problem,), schemas = msgspec.json.schema_components(
         [ProblemOut], ref_template="#/components/schemas/{name}"
     )
     components = whole["components"]
     components["schemas"] |= schemas
+    _explain(components["schemas"])
     components["responses"] = {
         "Problem": {
             "description": "A problem (RFC 9457).",
@@ -115,6 +127,7 @@ def _completed(whole: dict[str, Any]) -> dict[str, Any]:
         }
     }
     components["parameters"] = _PARAMETERS
+    whole["webhooks"] = _webhooks(components["schemas"])
     for path in cast("dict[str, dict[str, Any]]", whole["paths"]).values():
         for method, operation in path.items():
             summary, _, rest = str(operation.get("description", "")).partition("\n")
@@ -130,9 +143,89 @@ def _completed(whole: dict[str, Any]) -> dict[str, Any]:
                 "202" in responses and "tenants" not in operation["operationId"]
             ):
                 names.append("Prefer")
+                _add_waited(responses)
+            if operation["operationId"] == "read_pairing_qr":
+                responses["200"]["content"] = {each: {} for each in _QR_TYPES}
             parameters = cast("list[Any]", operation.setdefault("parameters", []))
             parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in names)
     return whole
+
+
+def _add_waited(responses: dict[str, Any]) -> None:
+    """An order is 202, or 200 once it is known to be carried out."""
+    if "202" in responses:
+        responses["200"] = responses["202"] | {"description": "Done while you waited."}
+        responses["202"]["description"] = "Ordered; not known to be done yet."
+
+
+def _webhooks(schemas: dict[str, Any]) -> dict[str, Any]:
+    """What we post to endpoints: one entry for each event type."""
+    kinds = get_args(events.Event)
+    _, defined = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    for name, schema in defined.items():
+        schemas.setdefault(name, schema)
+    entries = {entry.type: entry for entry in events.CATALOGUE}
+    return {
+        name: {
+            "post": {
+                "operationId": name,
+                "summary": f"Sent {entries[name].emitted}",
+                "description": f"{entries[name].means} {entries[name].then}",
+                "requestBody": {
+                    "content": {
+                        "application/json": {
+                            "schema": {"$ref": f"#/components/schemas/{kind.__name__}"}
+                        }
+                    }
+                },
+                "responses": {"2XX": {"description": "Received."}},
+            }
+        }
+        for kind in kinds
+        for name in [events.type_name(kind)]
+    }
+
+
+def _explain(schemas: dict[str, dict[str, Any]]) -> None:
+    """Put the docstrings of our types and of their fields beside what Litestar knows of them."""
+    for kind in _kinds(msgspec.Struct):
+        schema = schemas.get(kind.__name__)
+        if schema is None:
+            continue
+        if kind.__doc__:
+            schema.setdefault("description", inspect.cleandoc(kind.__doc__))
+        properties = cast("dict[str, dict[str, Any]]", schema.get("properties", {}))
+        for base in reversed(kind.__mro__):
+            for name, text in _field_docstrings(base).items():
+                if name in properties:
+                    properties[name].setdefault("description", text)
+
+
+def _kinds(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for kind in base.__subclasses__():
+        if kind.__module__.split(".")[0] in {"control_plane", "shared"}:
+            yield kind
+        yield from _kinds(kind)
+
+
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """The strings that stand below a class's fields: Python drops them, the source has them."""
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError):
+        # Written in C, or shipped without its source.
+        return {}
+    found: dict[str, str] = {}
+    for field, text in pairwise(getattr(definition, "body", [])):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as said)),
+            ):
+                found[name] = inspect.cleandoc(said)
+            case _:
+                pass
+    return found
 
 
 _PARAMETERS: Final = {

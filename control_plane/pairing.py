@@ -1,18 +1,12 @@
 """Pairing: the running attempt to link a number, its code and its QR in four forms."""
 
-import binascii
-import io
-from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, assert_never
 
 import msgspec
-import qrcode
 from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
-from qrcode.image.pure import PyPNGImage
-from qrcode.image.svg import SvgPathImage
 
 from control_plane import orders, waiting
 from control_plane.call import Call
@@ -144,9 +138,8 @@ async def read_pairing_qr(
             "There is no QR yet. Ask again in a moment, or with Prefer: wait=10.",
             state=session.state,
         )
-    media_type, draw = _DRAWN[form]
-    body = await request.run(lambda: draw(pairing.qr))
-    return reply(200, body, headers=waiting.applied(request), media_type=media_type)
+    body = await request.run(lambda: _drawn(form, pairing.qr))
+    return reply(200, body, headers=waiting.applied(request), media_type=_MEDIA_TYPES[form])
 
 
 async def _offered(call: Call, session_id: str) -> tuple[Session, Pairing | None]:
@@ -216,38 +209,29 @@ def _acceptable(call: Call) -> QrFormat:
     return _ACCEPTED[best]
 
 
-def _qr(text: str) -> qrcode.QRCode[PyPNGImage]:
-    drawn = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L, border=4)
-    drawn.add_data(text)
-    drawn.make(fit=True)
-    return drawn
-
-
-def _text(text: str) -> bytes:
-    out = io.StringIO()
-    _qr(text).print_ascii(out, invert=True)
-    return out.getvalue().encode()
-
-
-def _png(text: str) -> bytes:
-    out = io.BytesIO()
-    _qr(text).make_image(image_factory=PyPNGImage).save(out)
-    return out.getvalue()
-
-
-def _svg(text: str) -> bytes:
-    return _qr(text).make_image(image_factory=SvgPathImage).to_string()
-
-
-def _data_url(text: str) -> bytes:
-    return b"data:image/png;base64," + binascii.b2a_base64(_png(text), newline=False)
-
-
-_DRAWN: Final[dict[QrFormat, tuple[str, Callable[[str], bytes]]]] = {
-    QrFormat.TEXT: ("text/plain", _text),
-    QrFormat.PNG: ("image/png", _png),
-    QrFormat.SVG: ("image/svg+xml", _svg),
-    QrFormat.DATA_URL: ("text/plain", _data_url),
+_MEDIA_TYPES: Final = {
+    QrFormat.TEXT: "text/plain",
+    QrFormat.PNG: "image/png",
+    QrFormat.SVG: "image/svg+xml",
+    QrFormat.DATA_URL: "text/plain",
 }
+
+
+def _drawn(form: QrFormat, text: str) -> bytes:
+    # qrcode takes 60 ms to import, a tenth of a cold start, and few requests draw a QR.
+    from control_plane import qr  # noqa: PLC0415
+
+    match form:
+        case QrFormat.TEXT:
+            return qr.text(text)
+        case QrFormat.PNG:
+            return qr.png(text)
+        case QrFormat.SVG:
+            return qr.svg(text)
+        case QrFormat.DATA_URL:
+            return qr.data_url(text)
+        case _:
+            assert_never(form)
+
 
 ROUTES: Final = [read_pairing, start_pairing, read_pairing_qr]

@@ -6,13 +6,12 @@ request is answered ends here; what nobody expected is a bare 500, logged with i
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
 
 from shared.errors import Contended, Unavailable
 from shared.logs import fields
@@ -67,6 +66,9 @@ KINDS: Final[dict[str, Kind]] = {
 
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The registered type of a 429 (draft-ietf-httpapi-ratelimit-headers)."""
+
+_HUNG_UP: Final = "client disconnected prematurely"
+"""Litestar's words, for what is nobody's defect and has nobody left to hear of it."""
 
 _BY_STATUS: Final = {
     400: "invalid_request",
@@ -157,9 +159,9 @@ def misfit(error: msgspec.DecodeError) -> Problem:
         return Problem("invalid_request", fault.detail, errors=[fault])
     at = _AT.search(text)
     message = text[: at.start()] if at else text
-    pointer = "".join(
-        f"/{step['name'] or step['index']}" for step in _STEP.finditer(at["path"] if at else "")
-    )
+    # Beyond a dictionary's value (`[...]`) msgspec does not say which it is.
+    path, _, _ = (at["path"] if at else "").partition("[...]")
+    pointer = "".join(f"/{step['name'] or step['index']}" for step in _STEP.finditer(path))
     field = _FIELD.match(message)
     if field is not None:
         code = "missing" if field["what"].startswith("missing") else "unknown"
@@ -222,6 +224,8 @@ def _on_unavailable(
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemOut]:
     """Litestar's own refusals: routing, parameters, body size."""
+    if error.detail == _HUNG_UP:
+        return _respond(request, Problem("request_failed", "The body did not arrive."))
     if error.status_code >= 500:
         return _on_defect(request, error)
     headers = {
@@ -262,13 +266,10 @@ def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[Pr
     return _respond(request, Problem("internal_error", "Something went wrong on our side."))
 
 
-HANDLERS: Final = cast(
-    "ExceptionHandlersMap",
-    {
-        Problem: _on_problem,
-        Unavailable: _on_unavailable,
-        Contended: _on_unavailable,
-        HTTPException: _on_http,
-        Exception: _on_defect,
-    },
-)
+HANDLERS: Final[dict[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
+    Problem: _on_problem,
+    Unavailable: _on_unavailable,
+    Contended: _on_unavailable,
+    HTTPException: _on_http,
+    Exception: _on_defect,
+}

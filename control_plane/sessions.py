@@ -5,6 +5,7 @@ are answered 202, or 200 where `Prefer: wait=N` saw them carried out.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, cast
 
@@ -177,16 +178,18 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
             updated_at=now,
             phone_number=number,
         )
-        if not plane.aws.run(store.create(request.tenant_id, session)):
+        try:
+            created = plane.aws.run(store.create(request.tenant_id, session))
+            if created and data.start:
+                orders.start(plane, session, phone_number=number)
+        except ZapgateError:
+            # Not whole, so not made: nothing of it may be left for a repeat to meet.
+            plane.aws.run(store.remove(request.tenant_id, session_id))
+            raise
+        if not created:
             # The tenant was suspended or deleted, and this process had not heard.
             plane.keys.forget(request.tenant_id)
             raise unauthorized()
-        if data.start:
-            try:
-                orders.start(plane, session, phone_number=number)
-            except ZapgateError:
-                plane.aws.run(store.remove(request.tenant_id, session_id))
-                raise
         return Answer(202, shown(session), f"{PATH}/{session_id}")
 
     done = await once(request, work)
@@ -237,14 +240,17 @@ async def start_session(
     """Connect a session, or begin to pair it where it is not linked."""
     number = phone_number(data.phone_number)
 
-    def act(plane: Plane, session: Session) -> None:
+    def issue(plane: Plane, session: Session) -> None:
         orders.start(plane, session, phone_number=number)
 
     def check(session: Session) -> None:
         if session.state not in AT_REST and session.desired is Desired.RUNNING:
             raise refused(session, "It is running already; restart it to begin again.")
 
-    return await _order(request, session_id, Desired.RUNNING, check, act, _running, number)
+    order = _Order(
+        desired=Desired.RUNNING, check=check, issue=issue, settled=_running, phone_number=number
+    )
+    return await _carry_out(request, session_id, order)
 
 
 @post(f"{PATH}/{{session_id:str}}/stop", needs=Scope.SESSIONS_WRITE, status_code=202)
@@ -255,10 +261,11 @@ async def stop_session(session_id: FromPath[str], request: Call) -> Response[Ses
         if session.state in AT_REST and session.desired is Desired.STOPPED:
             raise refused(session, "There is nothing to stop.")
 
-    def act(plane: Plane, session: Session) -> None:
+    def issue(plane: Plane, session: Session) -> None:
         orders.of_kind(plane, session, StopSession)
 
-    return await _order(request, session_id, Desired.STOPPED, check, act, _at_rest)
+    order = _Order(desired=Desired.STOPPED, check=check, issue=issue, settled=_at_rest)
+    return await _carry_out(request, session_id, order)
 
 
 @post(f"{PATH}/{{session_id:str}}/restart", needs=Scope.SESSIONS_WRITE, status_code=202)
@@ -269,10 +276,11 @@ async def restart_session(session_id: FromPath[str], request: Call) -> Response[
         if session.state in AT_REST and session.desired is Desired.STOPPED:
             raise refused(session, "It is not running; start it.")
 
-    def act(plane: Plane, session: Session) -> None:
+    def issue(plane: Plane, session: Session) -> None:
         orders.start(plane, session, restart=True)
 
-    return await _order(request, session_id, Desired.RUNNING, check, act, _running)
+    order = _Order(desired=Desired.RUNNING, check=check, issue=issue, settled=_running)
+    return await _carry_out(request, session_id, order)
 
 
 @post(f"{PATH}/{{session_id:str}}/log_out", needs=Scope.SESSIONS_WRITE, status_code=202)
@@ -285,10 +293,11 @@ async def log_out_session(session_id: FromPath[str], request: Call) -> Response[
         ):
             raise refused(session, "No number is linked.")
 
-    def act(plane: Plane, session: Session) -> None:
+    def issue(plane: Plane, session: Session) -> None:
         orders.of_kind(plane, session, LogOutSession)
 
-    return await _order(request, session_id, Desired.STOPPED, check, act, _logged_out)
+    order = _Order(desired=Desired.STOPPED, check=check, issue=issue, settled=_logged_out)
+    return await _carry_out(request, session_id, order)
 
 
 @delete(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE, status_code=202)
@@ -319,15 +328,19 @@ async def delete_session(session_id: FromPath[str], request: Call) -> Response[S
     )
 
 
-async def _order(
-    call: Call,
-    session_id: str,
-    desired: Desired,
-    check: Callable[[Session], None],
-    act: Callable[[Plane, Session], None],
-    settled: Callable[[Session], bool],
-    number: str | None = None,
-) -> Response[SessionOut]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What an order wants, when it makes sense, and what answers it."""
+
+    desired: Desired
+    check: Callable[[Session], None]
+    """Raises Problem where the order makes no sense in the session's state."""
+    issue: Callable[[Plane, Session], None]
+    settled: Callable[[Session], bool]
+    phone_number: str | None = None
+
+
+async def _carry_out(call: Call, session_id: str, order: _Order) -> Response[SessionOut]:
     """Write what is wanted, queue the command, and wait for the state if asked to."""
 
     def work() -> Answer[SessionOut]:
@@ -335,20 +348,21 @@ async def _order(
         session = found(call, session_id)
         if session.desired is Desired.DELETED:
             raise refused(session, "It is being deleted.")
-        check(session)
+        order.check(session)
         now = plane.now()
-        if not plane.aws.run(store.desire(call.tenant_id, session.id, desired, now, number)):
+        wanted = store.desire(call.tenant_id, session.id, order.desired, now, order.phone_number)
+        if not plane.aws.run(wanted):
             raise refused(session, "It is being deleted.")
-        act(plane, session)
+        order.issue(plane, session)
         ordered = msgspec.structs.replace(
             session,
-            desired=desired,
+            desired=order.desired,
             updated_at=now,
-            phone_number=number or session.phone_number,
+            phone_number=order.phone_number or session.phone_number,
         )
         return Answer(202, shown(ordered), f"{PATH}/{session.id}")
 
-    return await _awaited(call, await once(call, work), settled)
+    return await _awaited(call, await once(call, work), order.settled)
 
 
 async def _awaited(

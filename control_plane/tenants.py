@@ -109,7 +109,10 @@ async def read_tenant(tenant_id: FromPath[str], request: Call) -> Response[Tenan
 
 @post(f"{PATH}/{{tenant_id:str}}/suspend", status_code=200)
 async def suspend_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
-    """Refuse all of a tenant's keys, within ten seconds everywhere. Its sessions stay as they are."""
+    """Refuse all of a tenant's keys, within ten seconds everywhere.
+
+    Its sessions stay as they are, and its webhooks go on.
+    """
     return await _move(request, tenant_id, TenantStatus.SUSPENDED)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -40,6 +40,8 @@ from shared.webhook import (
     Wake,
     matches,
 )
+
+T = TypeVar("T")
 
 PATH: Final = "/v1/webhooks"
 ITEM: Final = f"{PATH}/{{endpoint_id:str}}"
@@ -161,7 +163,10 @@ def shown_delivery(row: Delivery) -> DeliveryOut:
 
 @post(PATH, needs=Scope.WEBHOOKS_WRITE)
 async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response[EndpointCreated]:
-    """Make an endpoint. Its signing secret is shown in this answer and never again."""
+    """Make an endpoint. Its signing secret is shown in this answer and never again.
+
+    Once this is answered, no event it wants is missed.
+    """
     _check_patterns(data.events)
     url = await _checked_url(request, data.url)
 
@@ -196,7 +201,7 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
         body = EndpointCreated(secret=secret, **msgspec.structs.asdict(shown(row)))
         return Answer(201, body, f"{PATH}/{endpoint_id}")
 
-    return (await once(request, work, secret=True)).response
+    return await _noticed(request, (await once(request, work, secret=True)).response)
 
 
 @get(PATH, needs=Scope.WEBHOOKS_READ)
@@ -251,18 +256,19 @@ async def change_endpoint(
                 return Answer(200, shown(changed))
         raise Contended("endpoint.change")
 
-    return (await once(request, work)).response
+    return await _noticed(request, (await once(request, work)).response)
 
 
 @delete(ITEM, needs=Scope.WEBHOOKS_WRITE, status_code=204)
-async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> None:
+async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[None]:
     """Delete an endpoint. What was on its way to it is not sent any more."""
 
-    def work() -> None:
-        _found(request, endpoint_id)
-        request.plane.aws.run(store.delete_endpoint(request.tenant_id, EndpointId(endpoint_id)))
+    def work() -> Answer[None]:
+        row = _found(request, endpoint_id)
+        request.plane.aws.run(store.delete_endpoint(request.tenant_id, row.id))
+        return Answer(204, None)
 
-    await request.run(work)
+    return (await once(request, work)).response
 
 
 @post(f"{ITEM}/test", needs=Scope.WEBHOOKS_WRITE, status_code=202)
@@ -364,6 +370,12 @@ def _found_sessions(call: Call, session_ids: Sequence[str]) -> tuple[SessionId, 
                 f"/sessions/{index}", "unknown_session", "There is no such session."
             )
     return wanted
+
+
+async def _noticed(call: Call, response: Response[T]) -> Response[T]:
+    """Answer when no gateway can still remember the endpoints as they were."""
+    await asyncio.sleep(call.plane.settings.endpoint_memory)
+    return response
 
 
 async def _checked_url(call: Call, url: str) -> str:

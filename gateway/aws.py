@@ -54,7 +54,8 @@ class Aws:
     """The clients, open between `async with` and its end."""
 
     def __init__(self, places: Places) -> None:
-        self._places = places
+        self.places = places
+        """The table and queues that requests are bound to."""
         self._stack = AsyncExitStack()
         self._clients: dict[str, Any] = {}
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -62,7 +63,7 @@ class Aws:
 
     async def __aenter__(self) -> Self:
         # A poll holds its connection for 20 s: in a pool of their own, polls starve nobody.
-        polls = self._places.shards + 4
+        polls = self.places.shards + 4
         session: Any = aioboto3.Session()
         try:
             for name, service, connections, seconds in (
@@ -100,7 +101,7 @@ class Aws:
         method = getattr(self._clients[name], op.action)
         for attempt in range(1, CONFLICT_ATTEMPTS + 1):
             try:
-                return op.decode(await method(**op.params(self._places)))
+                return op.decode(await method(**op.params(self.places)))
             except ClientError as error:
                 response: Any = error.response
                 if conflicted(response):

@@ -21,8 +21,6 @@ from shared.webhook import ENDPOINTS_PER_TENANT, Endpoint
 K = TypeVar("K")
 V = TypeVar("V")
 
-ENDPOINTS_SECONDS: Final = 1.0
-"""How old a list of endpoints may be: how late a new endpoint's first event may miss it."""
 STATUS_SECONDS: Final = 10.0
 """How late a suspension is noticed by deliveries."""
 KEPT: Final = 10_000
@@ -90,15 +88,16 @@ class Cache(Generic[K, V]):
 class Directory:
     """Tenants' endpoints, status and secrets."""
 
-    def __init__(self, aws: Aws, seals: Sequence[bytes]) -> None:
+    def __init__(self, aws: Aws, seals: Sequence[bytes], *, memory: float) -> None:
+        """`memory` is how many seconds a list of endpoints is good for."""
         self._aws = aws
         self._seals = seals
-        self._endpoints = Cache(self._read_endpoints, ENDPOINTS_SECONDS)
+        self._endpoints = Cache(self._read_endpoints, memory)
         self._status = Cache(self._read_status, STATUS_SECONDS)
         self._secrets: OrderedDict[tuple[str, bytes], str] = OrderedDict()
 
     async def endpoints(self, tenant_id: TenantId) -> tuple[Endpoint, ...]:
-        """Every endpoint of the tenant, at most a second old."""
+        """Every endpoint of the tenant, as old as the memory at most."""
         return await self._endpoints.get(tenant_id)
 
     async def endpoint(self, tenant_id: TenantId, endpoint_id: EndpointId) -> Endpoint | None:

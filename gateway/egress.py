@@ -27,13 +27,15 @@ LARGEST_ANSWER: Final = 16 * 1024
 KEEP_ALIVE: Final = 15.0
 """Seconds an idle connection is kept."""
 
+_BLOCKED: Final = "blocked address"
+
 
 class BlockedAddressError(OSError):
     """The name led to an address that webhooks must not be sent to."""
 
     def __init__(self) -> None:
         """The text is one for all addresses: what is inside is not told outside."""
-        super().__init__("blocked address")
+        super().__init__(_BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def fault_code(error: BaseException) -> str:
         for kind, code in _CODES:
             if isinstance(each, kind):
                 return code
-    if "blocked address" in str(error):
+    if any(_BLOCKED in str(each) for each in _chain(error)):
         # Several addresses were tried: their errors are joined as text.
         return "blocked_address"
     return "connection_failed" if isinstance(error, OSError) else "protocol_error"

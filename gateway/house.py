@@ -32,6 +32,8 @@ class House:
     record: Record
     offer: Publish
     now: Callable[[], int]
+    closing: asyncio.Event
+    """The gateway is on its way out: what cannot be stored now waits in the journals."""
     gate: asyncio.Semaphore
     """Passed by those that start a host, so that hundreds start a few at a time."""
 

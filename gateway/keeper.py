@@ -33,7 +33,8 @@ from gateway.frames import (
     Settled,
     Stop,
 )
-from gateway.host.journal import PAGE, Journal
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
 from gateway.host.paths import STORE
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
@@ -67,7 +68,7 @@ but a host that stands still for longer keeps its session from being repaired.""
 SEND_LIMIT: Final = 90.0
 """Seconds: the library gives up a send after 75, unless the connection was cut meanwhile; then it
 may wait for ever, and every later send behind it."""
-STOP_LIMIT: Final = 25.0
+STOP_LIMIT: Final = 45.0
 """Seconds a host gets to end in order: more than its own limits add up to."""
 EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
@@ -132,6 +133,7 @@ class Keeper:
         self._orders: dict[MessageId, _Order] = {}
         self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
         self._restarts = 0
+        self._ended = False
         self._failures = 0
         self.done = asyncio.Event()
 
@@ -141,8 +143,9 @@ class Keeper:
         return self._recorder.session
 
     @property
-    def stopping(self) -> bool:
-        return self._stop is not None
+    def ending(self) -> bool:
+        """Whether it holds its session no longer, and only clears up."""
+        return self._stop is not None or self._ended
 
     def status(self) -> HostStatus:
         life = self._life
@@ -163,8 +166,8 @@ class Keeper:
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
         """Order a message; returns once its outcome is recorded. Raises NotHeld."""
-        if self.stopping or self.done.is_set():
-            raise NotHeld("the session is being stopped here")
+        if self.ending:
+            raise NotHeld("the session is at its end here")
         order = self._orders.get(command.message_id)
         if order is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -200,8 +203,10 @@ class Keeper:
             ]
             try:
                 await self._hold()
+                self._ended = True
                 await self._finish()
             finally:
+                self._ended = True
                 self._release(NotHeld("the session is not held here any more"))
                 self.done.set()
                 for task in tasks:
@@ -209,7 +214,10 @@ class Keeper:
 
     async def _hold(self) -> None:
         await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
-        while self._stop is None:
+        first = True
+        # To log out takes a connection: a session stopped before its first host still gets one.
+        while self._stop is None or (first and self._stop.log_out):
+            first = False
             await self._live()
             if self._stop is not None or self._ahead.state not in ALIVE:
                 return
@@ -226,7 +234,7 @@ class Keeper:
         """One host, from its fork to its end."""
         try:
             async with self._house.gate:
-                if self._stop is not None:
+                if self._stop is not None and not self._stop.log_out:
                     return
                 life = _Life(await self._house.nursery.fork())
                 reader = asyncio.ensure_future(self._read(life))
@@ -445,9 +453,9 @@ class Keeper:
             self._life.child.channel.post(Recorded(sequence=self._recorder.last))
 
     async def _settled_down(self) -> None:
-        """Wait until everything is recorded; on a quiet stop only for so long."""
+        """Wait until everything is recorded; for another gateway's sake only for so long."""
         while not self._recorder.idle.is_set():
-            quiet = self._stop is not None and self._stop.quiet
+            quiet = self._house.closing.is_set() or (self._stop is not None and self._stop.quiet)
             try:
                 limit = QUIET_DRAIN_LIMIT if quiet else PING
                 await asyncio.wait_for(self._recorder.idle.wait(), limit)

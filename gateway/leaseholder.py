@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.aws import Aws
 from gateway.leases import RENEWALS, Hold, Plan, Sighting, deadline, overdue, plan, saw
@@ -25,6 +25,11 @@ from shared.store.leases import Lease
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+PATIENCE: Final = 1 / 6
+"""Of the lease time: how long a request may take. With renewals at a third of it and a quick second
+try, a lease outlives one request that was lost."""
 WATCH_SECONDS: Final = 0.1
 """How late a passed deadline may be noticed: small beside the fifth of a lease kept in reserve."""
 
@@ -101,7 +106,7 @@ class Leaseholder:
         self._winning = True
         try:
             await self.step()
-        except* Unavailable:
+        except Unavailable:
             log.warning("leases.unanswered")
 
     def stop_winning(self) -> None:
@@ -121,14 +126,17 @@ class Leaseholder:
     async def step(self) -> None:
         """One round: renew, read, take."""
         async with self._turn:
-            async with asyncio.TaskGroup() as tasks:
-                for hold in tuple(self._holds.values()):
-                    tasks.create_task(self._renew(hold))
-                page = tasks.create_task(self._aws.run(leases.every(Range(limit=1_000))))
-            now = self._read_at = self._monotonic()
-            self._sightings = saw(self._sightings, page.result().rows, now)
-            if self._winning:
-                await self._act(self._plan(now))
+            renewals = asyncio.gather(*(self._renew(hold) for hold in self._holds.values()))
+            everything = await self._asked(leases.every(Range(limit=1_000)))
+            answered = await renewals
+            if everything is not None:
+                now = self._read_at = self._monotonic()
+                self._sightings = saw(self._sightings, everything.rows, now)
+                if self._winning:
+                    await self._act(self._plan(now))
+            if everything is None or not all(answered):
+                # The loop tries again soon: a lease time has no room for waiting two turns.
+                raise Unavailable("dynamodb", "leases", "unanswered")
 
     def _plan(self, now: float) -> Plan:
         return plan(
@@ -156,7 +164,7 @@ class Leaseholder:
             if never_held
             else leases.take(seen, self._me, stamp)
         )
-        if not await self._asked(op, seen.shard):
+        if not await self._asked(op):
             return
         hold = Hold(
             Lease(shard=seen.shard, epoch=seen.epoch + 1, stamp=stamp, owner=self._me),
@@ -168,22 +176,23 @@ class Leaseholder:
         log.info("lease.won", extra=fields(shard=seen.shard, epoch=hold.lease.epoch))
         self._won(seen.shard)
 
-    async def _renew(self, hold: Hold) -> None:
+    async def _renew(self, hold: Hold) -> bool:
+        """Whether there was an answer."""
         shard, before = hold.lease.shard, self._monotonic()
-        kept = await self._asked(leases.renew(hold.lease, _stamp()), shard)
-        if self._holds.get(shard) is not hold:
-            return
-        if kept:
-            self._holds[shard] = Hold(hold.lease, deadline(before, self._lease_seconds))
-        elif kept is False:
-            self._lose(shard, "taken")
+        kept = await self._asked(leases.renew(hold.lease, _stamp()))
+        if self._holds.get(shard) is hold:
+            if kept:
+                self._holds[shard] = Hold(hold.lease, deadline(before, self._lease_seconds))
+            elif kept is False:
+                self._lose(shard, "taken")
+        return kept is not None
 
-    async def _asked(self, op: Op[bool], shard: int) -> bool | None:
-        """The answer, None where there was none."""
+    async def _asked(self, op: Op[T]) -> T | None:
+        """The answer, None where there was none in time for another try."""
         try:
-            return await self._aws.run(op)
-        except (Unavailable, Contended) as error:
-            log.warning("lease.unanswered", extra=fields(shard=shard, cause=str(error)))
+            async with asyncio.timeout(self._lease_seconds * PATIENCE):
+                return await self._aws.run(op)
+        except (TimeoutError, Unavailable, Contended):
             return None
 
     async def _watch(self) -> None:

@@ -16,7 +16,7 @@ from shared.store.leases import Lease
 SAFE_SHARE: Final = 0.8
 """Of the lease time: how long a renewal lets a holder act."""
 RENEWALS: Final = 3
-"""Renewals a lease time: two may be lost before the lease is."""
+"""Renewals a lease time."""
 
 
 @dataclass(frozen=True, slots=True)

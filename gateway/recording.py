@@ -7,7 +7,7 @@ last. What a refused transaction says decides which writes are made in the next 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
 
@@ -118,6 +118,8 @@ def change_of(
             seen = Observation(state=SessionState.PAIRING, at=at, epoch=session.epoch)
         case ReceivedMessage():
             pass
+        case _:
+            assert_never(event.data)
     return Change(session, stored, deliveries, message, seen)
 
 

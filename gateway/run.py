@@ -52,7 +52,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     metrics = Metrics()
     async with AsyncExitStack() as parts:
         aws = await parts.enter_async_context(Aws(settings))
-        directory = Directory(aws, keyring.seals)
+        directory = Directory(aws, keyring.seals, memory=settings.endpoint_memory)
 
         def won(shard: int) -> None:
             inbox.won(shard)

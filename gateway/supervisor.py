@@ -14,7 +14,8 @@ from typing import Final
 
 from gateway.changes import Change
 from gateway.frames import Entry, Stop
-from gateway.host.journal import PAGE, Journal
+from gateway.host.journal import Journal
+from gateway.host.ledger import PAGE
 from gateway.house import House, Publish, Record, erase_credentials
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
@@ -55,13 +56,14 @@ class Supervisor:
             record=record,
             offer=offer,
             now=now,
+            closing=asyncio.Event(),
             gate=asyncio.Semaphore(STARTS_AT_ONCE),
         )
         self._keepers: dict[SessionId, Keeper] = {}
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
-        self._closed = asyncio.Event()
+        self._closed = self._house.closing
 
     async def run(self) -> None:
         """Hold sessions until `close`."""
@@ -83,7 +85,7 @@ class Supervisor:
         await self._running.wait()
         async with self._turns[session.id]:
             keeper = self._keepers.get(session.id)
-            if keeper is not None and not restart and not keeper.stopping:
+            if keeper is not None and not restart and not keeper.ending:
                 if phone_number is not None:
                     keeper.request_code(phone_number)
                 return
@@ -149,7 +151,7 @@ class Supervisor:
     def holds(self, session_id: SessionId) -> bool:
         """Whether a session has its host here, or will have it again in a moment."""
         keeper = self._keepers.get(session_id)
-        return keeper is not None and not keeper.stopping
+        return keeper is not None and not keeper.ending
 
     def snapshot(self) -> list[HostStatus]:
         """Every session held here."""

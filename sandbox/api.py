@@ -36,7 +36,7 @@ class Api:
     def __init__(self, http: aiohttp.ClientSession, url: str, key: str) -> None:
         self._http = http
         self._url = url
-        self._key = key
+        self.key = key
 
     def with_key(self, key: str) -> "Api":
         return Api(self._http, self._url, key)
@@ -44,7 +44,7 @@ class Api:
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Any request, and whatever was answered. `Prefer_` and the like become `Prefer`."""
         sent = {name.rstrip("_").replace("_", "-"): value for name, value in headers.items()}
-        sent["Authorization"] = f"Bearer {self._key}"
+        sent["Authorization"] = f"Bearer {self.key}"
         content = None if body is None else msgspec.json.encode(body)
         if content is not None:
             sent.setdefault("Content-Type", "application/json")

@@ -124,6 +124,7 @@ def development() -> dict[str, str]:
     return {
         "ZAPGATE_WEBHOOK_TARGETS": "loopback",
         "ZAPGATE_JOURNAL_SYNC": "false",
+        "ZAPGATE_ENDPOINT_MEMORY": "0.2",
     }
 
 

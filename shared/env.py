@@ -44,6 +44,9 @@ class Settings(Places, frozen=True):
     log_level: str = "INFO"
     webhook_targets: Literal["public", "loopback"] = "public"
     """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it."""
+    endpoint_memory: float = 1.0
+    """Seconds a gateway remembers a tenant's endpoints. Making or changing one is answered when it
+    can no longer be missed, that long after it was written."""
     rate_limit: int = 6_000
     """Requests a tenant may make in a minute."""
     device_store: str = ".zapgate/devices"

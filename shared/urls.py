@@ -67,19 +67,25 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         return Refused("url_credentials", "A URL must not carry a user name or password.")
     if "#" in url:
         return Refused("url_fragment", "A URL to post to has no fragment.")
+    return _judge(url, parts.scheme, host, port, targets)
+
+
+def _judge(
+    url: str, scheme: str, host: str, port: int | None, targets: Targets
+) -> Target | Refused:
     address = _address(host)
     if address is None and not _is_name(host):
         return Refused("url_host", "The host is neither a host name nor an IP address.")
     here = host == _LOOPBACK or (address is not None and address.is_loopback)
     free = here and targets == "loopback"
-    if parts.scheme != "https" and not (free and parts.scheme == "http"):
+    if scheme != "https" and not (free and scheme == "http"):
         return Refused("url_not_https", "A webhook endpoint is reached over https.")
     if address is not None and not address_allowed(address, targets):
         return Refused("url_not_public", "The address is not a public one.")
     if address is None and not free and _is_private(host):
         return Refused("url_not_public", "The host name is not a public one.")
     if port is None:
-        port = 443 if parts.scheme == "https" else 80
+        port = 443 if scheme == "https" else 80
     elif port not in PORTS and not free:
         return Refused("url_port", "The port is 443 or 8443.")
     return Target(url, host, port, address)

@@ -70,6 +70,7 @@ class Attempt:
         self._current: Pairing | None = None
         self._ends = 0
         self._asking = asyncio.Lock()
+        self._over = False
 
     @property
     def begun(self) -> bool:
@@ -79,6 +80,10 @@ class Attempt:
     def early(self) -> bool:
         """Whether the attempt's time is not over yet."""
         return self._now() < self._ends - _EARLY
+
+    def end(self) -> None:
+        """The number is linked. A code asked for now would upset WhatsApp, and the session."""
+        self._over = True
 
     def overdue(self) -> bool:
         """Whether the library should have said long ago that the attempt is over."""
@@ -107,7 +112,7 @@ class Attempt:
     async def request(self, phone_number: str) -> None:
         """Ask for a code: at once, or with the first QR. A new one replaces the old."""
         self._wanted = phone_number
-        if self._current is None:
+        if self._current is None or self._over:
             return
         async with self._asking:
             code, trouble = None, None

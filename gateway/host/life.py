@@ -60,6 +60,8 @@ WINDOW: Final = 500
 _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below, and between two pulses."""
+PRUNE_EVERY: Final = 3600.0
+"""Seconds between two looks at what the journal may forget."""
 BEGIN_LIMIT: Final = 10.0
 """Seconds until the first frame."""
 FIRST_WORD: Final = 90.0
@@ -74,6 +76,8 @@ LOOKUP_LIMIT: Final = 2.0
 """Seconds a message may wait for the number behind its LID: a look-up in a local file."""
 SEND_GRACE: Final = 5.0
 """Seconds the send in hand gets to end before the socket is closed."""
+LOGIN_TO_LEAVE: Final = 15.0
+"""Seconds a host that is to log out waits for its first login: only a connection can do that."""
 LOG_OUT_LIMIT: Final = 10.0
 DISCONNECT_LIMIT: Final = 3.0
 """Seconds: disconnecting blocks behind a dial in progress."""
@@ -143,6 +147,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
         self._confirmed = False
+        self._library_ended = False
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
@@ -176,6 +181,7 @@ class Host:
 
     async def run(self) -> None:
         """Live until the socket ends or the gateway asks for it; ends the process."""
+        self._journal.forget_old(clock.millis())
         settle_interrupted(self._journal, self._store, clock.millis())
         self._wake.set()
         async with asyncio.TaskGroup() as group:
@@ -277,9 +283,11 @@ class Host:
         if change is not None:
             match change.trigger:
                 case Trigger.CONNECT:
+                    self._attempt.end()
                     self._connected.set()
                     self._lookup.set()
                 case Trigger.PAIRED:
+                    self._attempt.end()
                     self._confirmed = True
                     self._login_due = time.monotonic() + LOGIN_AFTER_PAIRING
                 case _:
@@ -299,6 +307,7 @@ class Host:
 
     def _on_library_end(self, ended: "asyncio.Future[str]") -> None:
         """Its loop ended, unasked: dialling failed, or an event it could not encode ended it."""
+        self._library_ended = True
         if self._ended.done() or ended.cancelled():
             return
         why = disconnects.words(ended.result() or "the library stopped")
@@ -397,9 +406,13 @@ class Host:
     async def _beat(self) -> None:
         """Say that we live, forget what is recorded, and watch for silence on either side."""
         forgotten = self._recorded
+        prune_at = time.monotonic() + PRUNE_EVERY
         while True:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
+            if now > prune_at:
+                prune_at = now + PRUNE_EVERY
+                self._journal.forget_old(clock.millis())
             if now - self._heard > self._begin.silence_limit:
                 log.error("host.gateway_silent")
                 os._exit(EXIT_ALONE)
@@ -448,6 +461,14 @@ class Host:
 
     async def _log_out(self) -> str | None:
         """Remove the device from the account; in words why not, if that failed."""
+        until = time.monotonic() + LOGIN_TO_LEAVE
+        while (  # noqa: ASYNC110 (any of three may happen, one of them on no event of ours)
+            time.monotonic() < until
+            and not self._connected.is_set()
+            and not self._attempt.begun
+            and not self._library_ended
+        ):
+            await asyncio.sleep(QUIET / 4)
         if not self._connected.is_set():
             return NOT_REMOVED
         try:

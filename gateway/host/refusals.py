@@ -125,6 +125,13 @@ ENDED: Final = Failure(
     retryable=False,
 )
 
+UNFIT: Final = Failure(
+    code=FailureCode.INVALID,
+    detail="The message cannot be written in WhatsApp's format.",
+    blame="request",
+    retryable=False,
+)
+
 EXPIRED: Final = Failure(
     code=FailureCode.EXPIRED,
     detail="Its time was over before it could be sent.",

@@ -14,7 +14,7 @@ from typing import Final, assert_never
 
 from gateway.frames import Send
 from gateway.host.journal import Journal, Order
-from gateway.host.refusals import EXPIRED, Refused, Unknown, Unsent, judge
+from gateway.host.refusals import EXPIRED, UNFIT, Refused, Unknown, Unsent, judge
 from gateway.host.traces import whatsapp_id
 from gateway.host.wire import Undelivered
 from shared import clock
@@ -140,6 +140,11 @@ class Sender:
             sent_as = await self._transmit(command.to, command.content.text, secret)
         except Undelivered as error:
             return self._refused(command, secret, str(error))
+        except (ValueError, TypeError):
+            # It cannot be put into the library's terms; tried again it would fail again.
+            log.exception("send.impossible", extra=fields(message_id=command.message_id))
+            self._fail(command, UNFIT)
+            return True
         finally:
             self._since = None
             self.idle.set()

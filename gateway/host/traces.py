@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Final
 
 _QUERY: Final = "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?"
+_DEVICES: Final = "SELECT count(*) FROM whatsmeow_device"
 
 
 def whatsapp_id(store: Path, secret: bytes) -> str | None:
     """The id the library gave the message with this secret; None if it never came to that.
 
-    Raises sqlite3.Error where the file cannot be read: nothing is known then.
+    Raises sqlite3.Error where nothing is known: the file cannot be read, or the device was removed
+    and took its secrets along.
     """
     with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
+        if db.execute(_DEVICES).fetchone() == (0,):
+            raise sqlite3.DataError("the device was removed")
         row = db.execute(_QUERY, (secret,)).fetchone()
     return None if row is None else str(row[0])

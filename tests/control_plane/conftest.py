@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, cast
@@ -17,13 +18,13 @@ from litestar import Litestar
 
 from control_plane.app import create_app
 from control_plane.aws import Aws
-from shared import clock, commands, env, ids, queue
+from shared import apikey, clock, commands, env, ids, queue, tenant
 from shared.commands import Command
 from shared.env import Settings
-from shared.ids import EventId, SessionId, TenantId
+from shared.ids import EventId, KeyId, SessionId, TenantId
 from shared.keyring import Keyring
 from shared.session import Pairing, Reason, SessionState
-from shared.store import sessions, webhooks
+from shared.store import sessions, tenants, webhooks
 from shared.store.sessions import Observation
 from shared.store.webhooks import StoredEvent
 from tests.conftest import FreshStack
@@ -47,11 +48,30 @@ class Stage:
     def operator(self) -> "Api":
         return Api(self, self.keyring.operator_keys[0])
 
-    def tenant(self, **options: Any) -> "Tenant":
-        made = self.operator.post("/v1/tenants", {"name": "Acme", **options}).json()
-        key = self.operator.post(f"/v1/tenants/{made['id']}/keys").json()
-        assert "key" in key, key
-        return Tenant(self, key["key"], TenantId(made["id"]), key["id"])
+    def tenant(self, rate_limit: int | None = None) -> "Tenant":
+        """A tenant with a key that may do everything, put straight into the table."""
+        now = clock.millis()
+        tenant_id = TenantId(clock.mint(ids.TENANT))
+        row = tenant.Tenant(
+            id=tenant_id,
+            name="Acme",
+            status=tenant.TenantStatus.ACTIVE,
+            created_at=now,
+            rate_limit=rate_limit,
+        )
+        text = apikey.mint(secrets.token_bytes(apikey.RANDOM_BYTES))
+        key = tenant.ApiKey(
+            id=KeyId(clock.mint(ids.KEY)),
+            tenant_id=tenant_id,
+            name="first",
+            hint=apikey.hint(text),
+            digest=apikey.digest(self.keyring.peppers[0], text),
+            scopes=tenant.ALL_SCOPES,
+            created_at=now,
+        )
+        assert self.aws.run(tenants.create(tenant_id, row))
+        assert self.aws.run(tenants.add_key(tenant_id, key, rate_limit))
+        return Tenant(self, text, tenant_id, key.id)
 
 
 @dataclass
@@ -103,16 +123,14 @@ class Tenant(Api):
             self.observe(session_id, state)
         return session_id
 
-    def observe(
-        self, session_id: str, state: SessionState, reason: Reason | None = None
-    ) -> None:
+    def observe(self, session_id: str, state: SessionState, reason: Reason | None = None) -> None:
         seen = Observation(state=state, at=clock.millis() + 1, epoch=self.epoch, reason=reason)
         write = sessions.observe(self.id, SessionId(session_id), seen)
         assert self.stage.aws.run(write.alone())
 
     def offer(self, session_id: str, **fields: Any) -> Pairing:
         now = clock.millis()
-        given = {
+        given: dict[str, Any] = {
             "qr": "2@abc,def,ghi",
             "qr_expires_at": now + clock.MINUTE,
             "attempt_expires_at": now + 3 * clock.MINUTE,
@@ -126,7 +144,9 @@ class Tenant(Api):
         """An event's row, as the gateway's outbox writes it."""
         moment = at or clock.millis()
         event_id = EventId(ids.mint(ids.EVENT, moment, b"\x01" * 10))
-        body = f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
+        body = (
+            f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
+        )
         row = StoredEvent(
             id=event_id,
             tenant_id=self.id,
@@ -148,14 +168,14 @@ class Tenant(Api):
                     command = commands.decode(
                         self.stage.keyring.commands, message.body, clock.millis()
                     )
-                    if command.session_id == session_id or session_id == "any":
+                    if session_id in (command.session_id, "any"):
                         found.append(command)
                 self.stage.aws.run(queue.settle(url, [each.handle for each in received]))
         return found
 
 
 @contextlib.contextmanager
-def serve(app: Litestar) -> Iterator[str]:
+def serve(app: Litestar) -> Generator[str]:
     """The app on a free port of loopback, in a thread with a loop of its own."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -187,17 +207,21 @@ def make_stage(fresh_stack: FreshStack) -> Iterator[MakeStage]:
     with pytest.MonkeyPatch.context() as patch:
 
         @contextlib.contextmanager
-        def make(**settings: str) -> Iterator[Stage]:
+        def make(**settings: str) -> Generator[Stage]:
             environment = dict(fresh_stack(Shards="2").environment)
             for name, value in environment.items():
                 if not name.startswith("ZAPGATE_"):
                     patch.setenv(name, value)
             given = {f"ZAPGATE_{name.upper()}": value for name, value in settings.items()}
-            decoded = env.settings(environment | given)
+            # No gateway runs beside these tests that could remember anything.
+            decoded = env.settings({"ZAPGATE_ENDPOINT_MEMORY": "0", **environment, **given})
             aws = Aws(decoded)
             app = create_app(
-                decoded, aws=aws, resolve=lambda host: (ip_address("10.0.0.1"),)
-                if host == "inside.example.com" else ()
+                decoded,
+                aws=aws,
+                resolve=lambda host: (
+                    (ip_address("10.0.0.1"),) if host == "inside.example.com" else ()
+                ),
             )
             with serve(app) as url, httpx.Client(base_url=url, timeout=30) as client:
                 yield Stage(app, url, aws, decoded, Keyring.parse(decoded.secret), client)
@@ -213,6 +237,7 @@ def stage(make_stage: MakeStage) -> Iterator[Stage]:
         yield made
 
 
-@pytest.fixture
-def tenant(stage: Stage) -> Tenant:
+@pytest.fixture(name="tenant")
+def fresh_tenant(stage: Stage) -> Tenant:
+    """A tenant for this test alone."""
     return stage.tenant()

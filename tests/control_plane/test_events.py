@@ -44,9 +44,7 @@ def test_events_are_listed_by_type_and_session(tenant: Tenant) -> None:
 def test_a_rare_type_is_found_among_many(tenant: Tenant) -> None:
     """Filtered pages are filled from several reads, and cut where they are full."""
     rare = [
-        tenant.happened(
-            "message.read" if n % 60 == 0 else "message.sent", at=START + n * 1_000
-        )
+        tenant.happened("message.read" if n % 60 == 0 else "message.sent", at=START + n * 1_000)
         for n in range(241)
     ][::60]
 

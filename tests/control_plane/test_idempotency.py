@@ -60,7 +60,7 @@ def test_one_of_many_at_once_does_the_work(tenant: Tenant) -> None:
     body = {"to": NUMBER, "text": "once"}
 
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: keyed(tenant, "k", body, path), range(12)))
+        answers = list(pool.map(keyed, [tenant] * 12, ["k"] * 12, [body] * 12, [path] * 12))
 
     done = [each for each in answers if each.status_code == 202]
     running = [each for each in answers if each.status_code == 409]

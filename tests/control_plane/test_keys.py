@@ -3,8 +3,10 @@
 import time
 from collections import Counter
 
+import msgspec
 import pytest
 
+from control_plane import auth, keys
 from control_plane.auth import Keys
 from shared import apikey, clock
 from shared.commands import DeleteSession, PurgeTenant
@@ -49,10 +51,10 @@ def test_every_bad_key_gets_the_same_answer(stage: Stage, tenant: Tenant) -> Non
     suspended = stage.tenant()
     stage.operator.post(f"/v1/tenants/{suspended.id}/suspend")
     unknown = apikey.mint(bytes(range(32)))
-    keys = [revoked["key"], suspended.key, unknown, stage.operator.key, "zg_live_x"]
+    bad = [revoked["key"], suspended.key, unknown, stage.operator.key, "zg_live_x"]
 
-    bodies = []
-    for key in keys:
+    bodies: list[dict[str, object]] = []
+    for key in bad:
         answer = Api(stage, key).get("/v1/keys")
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -67,7 +69,8 @@ def test_garbage_is_refused_without_a_look_up(stage: Stage, header: str) -> None
     before = Counter(stage.aws.counts)
 
     answer = stage.client.get(
-        "/v1/sessions", headers={"Authorization": header.encode("latin-1")}  # type: ignore[dict-item]
+        "/v1/sessions",
+        headers={"Authorization": header.encode("latin-1")},  # type: ignore[dict-item]
     )
 
     assert answer.status_code == 401
@@ -130,9 +133,7 @@ def test_a_key_is_rolled_with_an_overlap(tenant: Tenant) -> None:
         ({"scopes": None}, 400, "/name"),
     ],
 )
-def test_bad_keys_are_not_made(
-    tenant: Tenant, body: object, status: int, pointer: str
-) -> None:
+def test_bad_keys_are_not_made(tenant: Tenant, body: object, status: int, pointer: str) -> None:
     """The shape is 400, a value out of range 422."""
     answer = tenant.post("/v1/keys", body)
 
@@ -149,8 +150,6 @@ def test_an_overlap_has_a_bound(tenant: Tenant) -> None:
 
 def test_a_tenants_keys_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suspending writes each of them in one request, so there are not many."""
-    from control_plane import keys
-
     monkeypatch.setattr(keys, "KEYS_PER_TENANT", 2)
 
     assert tenant.post("/v1/keys", {"name": "x"}).status_code == 201
@@ -196,31 +195,27 @@ def test_what_is_remembered_is_bounded(
     stage: Stage, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest goes first."""
-    from control_plane import auth
-
     monkeypatch.setattr(auth, "LARGEST_MEMORY", 2)
-    keys = Keys(stage.aws, stage.keyring.peppers, ())
+    lookup = Keys(stage.aws, stage.keyring.peppers, ())
     unknown = [apikey.mint(bytes([n]) * 32) for n in range(3)]
 
     for key in unknown:
-        keys.look_up(key)
+        lookup.look_up(key)
 
-    assert keys.remembered(unknown[0]) is None
-    assert keys.remembered(unknown[2]) is not None
+    assert lookup.remembered(unknown[0]) is None
+    assert lookup.remembered(unknown[2]) is not None
 
 
 def test_keys_outlive_a_rotation_of_the_secret(stage: Stage, tenant: Tenant) -> None:
     """A key stored under the previous pepper is found by it."""
     newer = Keyring.parse('{"master": "' + "n" * 40 + '"}')
-    keys = Keys(stage.aws, (*newer.peppers, *stage.keyring.peppers), ())
+    lookup = Keys(stage.aws, (*newer.peppers, *stage.keyring.peppers), ())
 
-    assert not isinstance(keys.look_up(tenant.key), Exception)
+    assert not isinstance(lookup.look_up(tenant.key), Exception)
 
 
 def test_a_revoked_key_cannot_be_given_life_again(stage: Stage, tenant: Tenant) -> None:
     """A roll that was under way when the key was revoked does not undo it."""
-    import msgspec
-
     made = tenant.post("/v1/keys", {"name": "x"}).json()
     row = stage.aws.run(tenants.read_key(tenant.id, made["id"]))
     assert row is not None
@@ -251,7 +246,7 @@ def test_a_tenant_is_deleted_with_everything(stage: Stage, tenant: Tenant) -> No
 def test_the_operator_lists_tenants(make_stage: MakeStage) -> None:
     """Newest first, in pages."""
     with make_stage() as stage:
-        made = []
+        made: list[dict[str, object]] = []
         for name in ("a", "b", "c"):
             made.append(stage.operator.post("/v1/tenants", {"name": name}).json())
             time.sleep(0.002)
@@ -263,8 +258,17 @@ def test_the_operator_lists_tenants(make_stage: MakeStage) -> None:
     assert not rest["has_more"]
 
 
-def test_a_first_key_may_do_everything(tenant: Tenant) -> None:
-    """Unless the operator says less."""
-    shown = tenant.get(f"/v1/keys/{tenant.key_id}").json()
+def test_the_operator_makes_a_tenant_and_its_first_key(stage: Stage) -> None:
+    """The key may do everything, unless the operator says less."""
+    made = stage.operator.post("/v1/tenants", {"name": "Acme", "rate_limit": 7})
+    item = made.headers["location"]
 
-    assert tuple(shown["scopes"]) == ALL_SCOPES
+    key = stage.operator.post(f"{item}/keys").json()
+    less = stage.operator.post(f"{item}/keys", {"scopes": ["events:read"]}).json()
+
+    assert made.status_code == 201
+    assert stage.operator.get(item).json() == made.json()
+    assert tuple(key["scopes"]) == ALL_SCOPES
+    assert less["scopes"] == ["events:read"]
+    answer = Api(stage, key["key"]).get("/v1/sessions")
+    assert answer.headers["ratelimit-policy"] == '"tenant";q=7;w=60'

@@ -238,7 +238,7 @@ class _Outer(msgspec.Struct, forbid_unknown_fields=True):
     ],
 )
 def test_a_misfit_is_pointed_at(body: bytes, pointer: str, code: str) -> None:
-    """msgspec's own words become a JSON Pointer (RFC 6901) and a code."""
+    """Msgspec's own words become a JSON Pointer (RFC 6901) and a code."""
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(body, type=_Outer)
 

@@ -6,7 +6,9 @@ import time
 import pytest
 
 from shared.commands import DeleteSession, LogOutSession, StartSession, StopSession
+from shared.ids import SessionId
 from shared.session import Reason, SessionState
+from shared.store import sessions
 from tests.control_plane.conftest import NUMBER, Tenant
 
 REST = (
@@ -84,20 +86,20 @@ def test_an_order_is_written_and_queued(
 
 
 @pytest.mark.parametrize(
-    ("order", "state", "stopped"),
+    ("order", "state", "desired"),
     [
-        ("start", SessionState.CONNECTED, False),
-        ("start", SessionState.PAIRING, False),
-        ("stop", SessionState.STOPPED, True),
-        ("restart", SessionState.STOPPED, True),
-        ("log_out", SessionState.LOGGED_OUT, True),
+        ("start", SessionState.CONNECTED, "running"),
+        ("start", SessionState.PAIRING, "running"),
+        ("stop", SessionState.STOPPED, "stopped"),
+        ("restart", SessionState.STOPPED, "stopped"),
+        ("log_out", SessionState.LOGGED_OUT, "stopped"),
     ],
 )
 def test_an_order_that_makes_no_sense_says_why(
-    tenant: Tenant, order: str, state: SessionState, stopped: bool
+    tenant: Tenant, order: str, state: SessionState, desired: str
 ) -> None:
     """409 with the state and what to do, and nothing is queued."""
-    session_id = tenant.session(start=not stopped)
+    session_id = tenant.session(start=desired == "running")
     tenant.commands(session_id)
     tenant.observe(session_id, state)
 
@@ -157,9 +159,6 @@ def test_a_preference_gives_up_in_time(tenant: Tenant) -> None:
 
 def test_a_preference_waits_for_erasure(tenant: Tenant) -> None:
     """A deleted session that is gone is 200 at once."""
-    from shared.ids import SessionId
-    from shared.store import sessions
-
     session_id = tenant.session(SessionState.CONNECTED)
     timer = threading.Timer(
         0.3, lambda: tenant.stage.aws.run(sessions.remove(tenant.id, SessionId(session_id)))

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane import webhooks as resource
 from shared import clock, events, queue, sealing
 from shared.ids import EndpointId, EventId
 from shared.store import webhooks
@@ -53,9 +54,7 @@ def test_an_endpoint_is_made_with_a_secret_shown_once(stage: Stage, tenant: Tena
         ("https://hooks.example.com/" + "a" * 2_048, "out_of_range"),
     ],
 )
-def test_a_url_that_is_not_public_https_is_refused(
-    tenant: Tenant, url: str, code: str
-) -> None:
+def test_a_url_that_is_not_public_https_is_refused(tenant: Tenant, url: str, code: str) -> None:
     """422 with its reason, at creation and at change; a name that resolves privately too."""
     endpoint = made(tenant)
 
@@ -145,17 +144,20 @@ def test_changes_at_once_are_all_made(tenant: Tenant) -> None:
 
 
 def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
-    """204, and then it is not there."""
+    """204, to a repeat with the same key as well, and then it is not there."""
     item = f"{PATH}/{made(tenant)['id']}"
 
-    assert tenant.delete(item).status_code == 204
+    first = tenant.delete(item, **{"Idempotency-Key": "k"})
+    again = tenant.delete(item, **{"Idempotency-Key": "k"})
+
+    assert first.status_code == again.status_code == 204
+    assert first.content == again.content == b""
+    assert again.headers["idempotent-replayed"] == "true"
     assert tenant.get(item).status_code == tenant.delete(item).status_code == 404
 
 
 def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event is matched against all of them."""
-    from control_plane import webhooks as resource
-
     monkeypatch.setattr(resource, "ENDPOINTS_PER_TENANT", 1)
     made(tenant)
 
@@ -178,11 +180,14 @@ def test_a_test_is_an_event_a_delivery_and_a_wake(stage: Stage, tenant: Tenant) 
         msgspec.json.decode(each.body, type=Wake)
         for each in stage.aws.run(queue.receive(stage.settings.delivery_queue_url, 2))
     ]
-    assert Wake(
-        tenant_id=tenant.id,
-        endpoint_id=EndpointId(endpoint["id"]),
-        event_id=EventId(body["event_id"]),
-    ) in wakes
+    assert (
+        Wake(
+            tenant_id=tenant.id,
+            endpoint_id=EndpointId(endpoint["id"]),
+            event_id=EventId(body["event_id"]),
+        )
+        in wakes
+    )
 
 
 def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> None:
@@ -191,9 +196,7 @@ def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> Non
 
     def deliver() -> None:
         page = stage.aws.run(
-            webhooks.every_delivery(
-                tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10)
-            )
+            webhooks.every_delivery(tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10))
         )
         (row,) = page.rows
         after = msgspec.structs.replace(

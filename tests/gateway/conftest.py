@@ -65,7 +65,7 @@ class World:
 
     def __init__(self, clients: Aws, own: Settings, keyring: Keyring) -> None:
         self.aws = copy.copy(clients)
-        self.aws._places = own
+        self.aws.places = own
         self.settings = own
         self.keyring = keyring
         self.secrets: dict[EndpointId, str] = {}

@@ -16,6 +16,7 @@ from sandbox.whatsapp.control_client import ControlClient
 from shared import clock, ids
 from shared.commands import SendMessage
 from shared.env import Settings
+from shared.errors import Unavailable
 from shared.events import SessionConnected, SessionEvent
 from shared.ids import CommandId, MessageId, SessionId, TenantId
 from shared.message import OnUncertain, Text
@@ -61,14 +62,15 @@ def order(
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
-        self.fail_records = 0
+        self.away = False
+        """AWS does not answer."""
         self._news = asyncio.Event()
         self.settings = Settings(
             device_store=str(folder),
-            host_prelude="sandbox.trust",
+            host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
         )
@@ -77,9 +79,8 @@ class Gateway:
         )
 
     async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
-        if self.fail_records:
-            self.fail_records -= 1
-            raise ConnectionError("AWS is away")
+        if self.away:
+            raise Unavailable("dynamodb", "put_item", "ConnectionError")
         assert all(entry.event.session_id == session.id for entry in entries)
         self.entries += entries
         self._news.set()
@@ -127,11 +128,15 @@ class Gateway:
 
     @property
     def zygote(self) -> int | None:
-        return self.supervisor._house.nursery.pid
+        return self.supervisor._house.nursery.pid  # pyright: ignore[reportPrivateUsage] (a test may look inside)
 
     async def until_sending(self, session: Session) -> None:
         """Wait until the host has a message in the library's hands."""
         await self._poll(lambda: any(each.sending_for > 0 for each in self._hosts(session)))
+
+    async def until_journalled(self, session: Session) -> None:
+        """Wait until the host has an entry that is not recorded."""
+        await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))
 
     async def until_not_held(self, session: Session) -> None:
         await self._poll(lambda: not self.supervisor.holds(session.id))
@@ -154,9 +159,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(network: Network, folder: Path) -> AsyncGenerator[Gateway]:
+async def gateway(
+    network: Network, folder: Path, prelude: str = "sandbox.trust"
+) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder)
+    running = Gateway(network, folder, prelude)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:

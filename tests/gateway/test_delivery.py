@@ -88,6 +88,7 @@ def test_everything_else_is_tried_again(status: int) -> None:
         (Answer(500, control="abort-message"), GaveUp("http_500")),
         (Answer(500, control="dance"), RetryAt(NOW + SCHEDULE[1], "http_500")),
         (Fault("timeout"), RetryAt(NOW + SCHEDULE[1], "timeout")),
+        (Answer(429), RetryAt(NOW + SCHEDULE[1], "http_429")),
         (Answer(429, retry_after="120"), RetryAt(NOW + 120_000, "http_429")),
         (Answer(503, retry_after=" 120 "), RetryAt(NOW + 120_000, "http_503")),
         (Answer(500, retry_after="120"), RetryAt(NOW + SCHEDULE[1], "http_500")),

@@ -97,7 +97,8 @@ class Fairness(RuleBasedStateMachine):
         assert self.turns.waiting == len(self.waiting)
         assert self.turns.sending == len(self.sending)
         if not self.waiting and not self.sending:
-            assert not self.turns._tenants, "nothing is remembered of what is over"
+            known = self.turns._tenants  # pyright: ignore[reportPrivateUsage]  # a look inside
+            assert not known, "nothing is remembered of what is over"
 
 
 Fairness.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

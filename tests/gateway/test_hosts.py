@@ -6,8 +6,12 @@ import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway import keeper
+from gateway.host.refusals import ENDED
+from gateway.keeper import LOGGED_OUT
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
@@ -27,7 +31,7 @@ from shared.events import (
     SessionReconnecting,
     SessionStopped,
 )
-from shared.message import FailureCode, MessageStatus, Text
+from shared.message import FailureCode, MessageStatus, OnUncertain, Text
 from shared.session import Pairing, Reason, SessionState
 from tests.gateway.gateway import Gateway, gateway, link, new_session, order, sequences
 
@@ -65,7 +69,7 @@ def gone(pid: int) -> bool:
 async def test_a_number_is_linked_by_code_and_speaks(
     here: Gateway, control: ControlClient, tmp_path: Path
 ) -> None:
-    """Code, first login, message out with its receipts, reply in: each is an entry, without a gap."""
+    """Code, login, message out with its receipts, reply in: each is an entry, without a gap."""
     session = new_session()
     await control.create_person(ANNA, "Anna")
     await control.create_person(BEN, "Ben", reads=True)
@@ -125,23 +129,25 @@ async def test_a_number_that_cannot_have_a_code_is_told_why(
 async def test_a_killed_host_is_started_again_and_loses_nothing(
     here: Gateway, control: ControlClient
 ) -> None:
-    """What was journalled before the kill is recorded, in order; the session comes back itself."""
+    """What was journalled and not recorded when it died is recorded, in order, without a gap."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
-    here.fail_records = 3
-    await control.send(BEN, ANNA, "before")
     pid = here.pid(session)
     assert pid is not None
-    # The message is in the journal when the phone sees it delivered, and not recorded yet.
-    await asyncio.sleep(0)
-    await here.event(session, MessageReceived)
+    here.away = True
+    await control.send(BEN, ANNA, "before")
+    await here.until_journalled(session)
     os.kill(pid, signal.SIGKILL)
+    here.away = False
+    before = await here.event(session, MessageReceived)
+    assert before.data.content == Text("before")
     dropped = await here.event(session, SessionReconnecting)
     assert dropped.data.reason is Reason.HOST_DIED
     await here.event(session, SessionConnected, after=dropped.sequence)
     await control.send(BEN, ANNA, "after")
-    await here.event(session, MessageReceived, after=dropped.sequence)
+    after = await here.event(session, MessageReceived, after=dropped.sequence)
+    assert after.data.content == Text("after")
     assert sequences(here, session) == list(range(1, here.last + 1))
     assert here.pid(session) != pid
 
@@ -149,7 +155,7 @@ async def test_a_killed_host_is_started_again_and_loses_nothing(
 async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     here: Gateway, control: ControlClient
 ) -> None:
-    """The host dies between the frame and the answer: nobody guesses, and the receipt settles it."""
+    """The host dies between frame and answer: nobody guesses, and the receipt settles it."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
@@ -169,6 +175,55 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     assert delivered.data.message_id == command.message_id
     texts = [each.text for each in await control.received(BEN, wait=5)]
     assert texts.count("second") == 1
+
+
+async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
+    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library may hold a send, and all behind it, for ever; the keeper does not."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    await control.fault(ANNA, faults.AckDelay(30))
+    monkeypatch.setattr(keeper, "SEND_LIMIT", 0.5)
+    await here.supervisor.send(order(session, BEN, "stuck"), repeated=False)
+    await here.event(session, MessageUncertain)
+    await control.fault(ANNA, faults.Clear())
+    await here.supervisor.send(order(session, BEN, "free"), repeated=False)
+    await here.event(session, MessageSent)
+
+
+async def test_a_host_that_stands_still_is_replaced(
+    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pulse is a fault of its own: the process is there and does nothing."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    pid = here.pid(session) or 0
+    monkeypatch.setattr(keeper, "PULSE_LIMIT", 2.5)
+    os.kill(pid, signal.SIGSTOP)
+    dropped = await here.event(session, SessionReconnecting)
+    monkeypatch.setattr(keeper, "PULSE_LIMIT", 30.0)
+    await here.event(session, SessionConnected, after=dropped.sequence)
+    assert gone(pid)
+
+
+async def test_a_resend_is_the_tenants_choice(here: Gateway, control: ControlClient) -> None:
+    """With `resend` a send that was cut off goes out again, and may arrive twice."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    await control.fault(ANNA, faults.AckDelay(2))
+    command = order(session, BEN, "whatever it takes", OnUncertain.RESEND)
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(here.supervisor.send(command, repeated=False))
+        await here.until_sending(session)
+        os.kill(here.pid(session) or 0, signal.SIGKILL)
+        await control.fault(ANNA, faults.Clear())
+        await sending
+    assert "MessageUncertain" not in here.kinds(session)
+    sent = await here.event(session, MessageSent)
+    assert sent.data.message_id == command.message_id
 
 
 async def test_a_dead_zygote_is_replaced(here: Gateway, control: ControlClient) -> None:
@@ -242,6 +297,75 @@ async def test_logging_out_removes_the_device_and_its_keys(
     await here.event(session, SessionConnected, after=ended.sequence)
     await here.supervisor.erase(session)
     assert not list((tmp_path / "devices").rglob("*.db"))
+
+
+async def test_a_stopped_session_can_be_logged_out(here: Gateway, control: ControlClient) -> None:
+    """Only a connection can remove the device, so it is made once more for that."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await here.supervisor.stop(session.id)
+    await here.supervisor.start(session)
+    await here.supervisor.stop(session.id, log_out=True)
+    ended = await here.event(session, SessionLoggedOut)
+    assert ended.data.detail is None
+    assert (await control.person(ANNA)).devices == []
+
+
+async def test_a_session_at_rest_keeps_its_count(here: Gateway, control: ControlClient) -> None:
+    """What happens to a session without a host is an entry like any other."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    command = order(session, BEN, "too late")
+    with pytest.raises(NotHeld):
+        await here.supervisor.refuse(session, command, ENDED)
+    await here.supervisor.stop(session.id)
+    last = here.last
+    await here.supervisor.refuse(session, command, ENDED)
+    await here.supervisor.refuse(session, command, ENDED)
+    failed = await here.event(session, MessageFailed)
+    assert failed.sequence == last + 1
+    stopped = msgspec.structs.replace(session, state=SessionState.STOPPED)
+    await here.supervisor.mark(stopped, LOGGED_OUT)
+    ended = await here.event(session, SessionLoggedOut)
+    assert ended.sequence == last + 2
+
+
+async def test_an_order_that_was_not_begun_fails_with_its_session(
+    here: Gateway, control: ControlClient
+) -> None:
+    """The tenant stops a session whose messages wait for a connection: each has an outcome."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.down(30)
+    await here.event(session, SessionReconnecting)
+    command = order(session, BEN, "too late")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.supervisor.send(command, repeated=False))
+        await asyncio.sleep(0)
+        await here.supervisor.stop(session.id)
+    failed = await here.event(session, MessageFailed)
+    assert failed.data.message_id == command.message_id
+    assert failed.data.failure == ENDED
+
+
+async def test_an_order_goes_back_when_its_session_goes_elsewhere(
+    here: Gateway, control: ControlClient
+) -> None:
+    """On a quiet stop nothing is said of what was not begun: the next gateway sends it."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.down(30)
+    await here.event(session, SessionReconnecting)
+
+    async def send() -> None:
+        with pytest.raises(NotHeld):
+            await here.supervisor.send(order(session, BEN, "later"), repeated=False)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        await asyncio.sleep(0)
+        await here.supervisor.stop(session.id, quiet=True)
+    assert "MessageFailed" not in here.kinds(session)
 
 
 ENDS = {
@@ -347,6 +471,29 @@ async def test_a_group_message_is_published_once(here: Gateway, control: Control
     await here.supervisor.send(order(session, group.jid, "hello group"), repeated=False)
     await here.event(session, MessageSent)
     assert here.kinds(session).count("MessageReceived") == 1
+
+
+async def test_a_number_that_is_not_named_is_looked_up(
+    network: Network, control: ControlClient, tmp_path: Path
+) -> None:
+    """The library knows it from before; the tenant sees it, and order is kept."""
+    session = new_session()
+    async with gateway(network, tmp_path / "devices", "tests.gateway.forgetful") as running:
+        await link(running, control, session, ANNA)
+        await control.create_person(BEN, "Ben")
+        for text in ("one", "two", "three"):
+            await control.send(BEN, ANNA, text)
+        third = 3
+
+        def came() -> list[MessageReceived]:
+            found = [each for each in running.events(session) if isinstance(each, MessageReceived)]
+            return found if len(found) == third else []
+
+        received = await running.until(came)
+        contents = [each.data.content for each in received]
+        assert contents == [Text("one"), Text("two"), Text("three")]
+        assert {each.data.chat for each in received} == {BEN}
+        assert {each.data.sender.phone_number for each in received} == {BEN}
 
 
 async def test_many_start_a_few_at_a_time_and_nothing_is_left(

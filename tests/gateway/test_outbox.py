@@ -1,7 +1,7 @@
 """The outbox on a real table."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -55,7 +55,7 @@ class Box:
         self.fenced: list[Session] = []
         self.outbox = Outbox(
             aws=aws or world.aws,
-            directory=Directory(world.aws, world.keyring.seals),
+            directory=Directory(world.aws, world.keyring.seals, memory=1),
             deliverer=self.deliverer,
             fenced=self.fenced.append,
             metrics=Metrics(),
@@ -64,7 +64,7 @@ class Box:
 
 
 @asynccontextmanager
-async def opened(world: World, aws: Aws | None = None) -> AsyncIterator[Box]:
+async def opened(world: World, aws: Aws | None = None) -> AsyncGenerator[Box]:
     box = Box(world, aws)
     async with box.outbox:
         yield box
@@ -140,6 +140,7 @@ async def test_an_event_its_status_and_its_deliveries_are_one_request(world: Wor
     assert decode(stored.body) == second
     assert [each.event_id for each, _ in box.deliverer.taken] == [first.id, second.id]
     delivery = await world.aws.run(webhooks.read_delivery(tenant_id, endpoint.id, second.id))
+    assert delivery is not None
     assert delivery == box.deliverer.taken[1][0]
     assert (delivery.state, delivery.attempt) == (DeliveryState.SENDING, 1)
     assert box.deliverer.taken[1][1] == stored.body.encode()
@@ -269,7 +270,7 @@ async def test_trouble_with_aws_is_the_callers_to_repeat(
             async def down(op: object) -> None:
                 raise Unavailable("dynamodb", "transact_write_items", "ReadTimeoutError")
 
-            patch.setattr(box.outbox._aws, "run", down)
+            patch.setattr(world.aws, "run", down)
             with pytest.raises(Unavailable):
                 await box.outbox.record(session, entries(event))
         await box.outbox.record(session, entries(event))

@@ -100,6 +100,9 @@ def test_no_row_is_named_twice(events: list[Any]) -> None:
     ]
     assert len(rows) == len(set(rows))
     assert len(actions) <= sum(change.actions for change in changes)
+    assert sum(change.size for change in changes) >= sum(
+        len(change.event.body) for change in changes
+    )
 
 
 def test_statuses_of_a_message_become_its_highest() -> None:

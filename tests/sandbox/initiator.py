@@ -91,6 +91,7 @@ class RawClient:
         self._payload = payload
         self._initiator = Initiator(bytes.fromhex(network.root_hex), noise)
         self.noise = self._initiator.static
+        self.seen: list[Node] = []
         self._session = aiohttp.ClientSession()
 
     async def __aenter__(self) -> Self:
@@ -121,7 +122,9 @@ class RawClient:
         """The next stanza; each WebSocket message of this server holds exactly one."""
         data = await self.socket.receive_bytes(timeout=5)
         assert int.from_bytes(data[:3], "big") == len(data) - 3
-        return decode(self._receiving.decrypt(data[3:]))
+        stanza = decode(self._receiving.decrypt(data[3:]))
+        self.seen.append(stanza)
+        return stanza
 
     async def until(self, fits: Callable[[Node], bool]) -> Node:
         """The next stanza that fits; others are passed over."""

@@ -16,7 +16,6 @@ from neonize.proto.Neonize_pb2 import (
 )
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
-    DeviceSentMessage,
     ExtendedTextMessage,
     FutureProofMessage,
     ImageMessage,
@@ -73,7 +72,9 @@ def info(chat: str, sender: str, **how: Any) -> MessageInfo:
 def event(content: Message, about: MessageInfo | None = None) -> MessageEvent:
     made = MessageEvent(Info=about or info(BEN, BEN))
     # The library's schema and ours describe the same message by two generated classes.
-    made.Message.ParseFromString(content.SerializeToString())
+    made.Message.ParseFromString(  # pyright: ignore[reportUnknownMemberType] (the stub hides it)
+        content.SerializeToString()
+    )
     return made
 
 
@@ -86,8 +87,9 @@ HELLO = Message(conversation="hello")
 
 
 def wrapped(name: str, inner: Message) -> Message:
-    kind = DeviceSentMessage if name == "deviceSentMessage" else FutureProofMessage
-    return Message(**{name: kind(message=inner)})
+    outer = Message()
+    getattr(outer, name).message.CopyFrom(inner)
+    return outer
 
 
 WRAPPERS = [
@@ -171,7 +173,7 @@ def test_endless_wrapping_ends() -> None:
 def test_an_edit_is_the_new_text_and_names_the_old_message() -> None:
     """What was edited is published under its own id, with the id it replaces."""
     edit = ProtocolMessage(type=ProtocolMessage.MESSAGE_EDIT, editedMessage=HELLO)
-    edit.key.ID = "3A00"
+    edit.key.ID = "3A00"  # pyright: ignore[reportUnknownMemberType] (the stub hides it)
     found = received(event(wrapped("editedMessage", Message(protocolMessage=edit))))
     assert found is not None
     assert (found.message.content, found.message.edits) == (Text("hello"), "3A00")

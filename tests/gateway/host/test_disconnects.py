@@ -1,5 +1,7 @@
 """What follows from each way a socket can end."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ ENDS = [
 ]
 
 
-def failure(reason: int, message: str = "") -> ConnectFailure:
+def failure(reason: Any, message: str = "") -> ConnectFailure:
     return ConnectFailure(Reason=reason, Message=message, Raw=Node(Tag="failure"))
 
 
@@ -88,7 +90,7 @@ def test_every_failure_has_a_verdict(reason: int) -> None:
 
 
 @pytest.mark.parametrize("code", TemporaryBan.TempBanReason.values(), ids=str)
-def test_a_temporary_ban_says_why_and_until_when(code: int) -> None:
+def test_a_temporary_ban_says_why_and_until_when(code: Any) -> None:
     """`Expire` is seconds from now."""
     found = verdict(8, TemporaryBan(Code=code, Expire=60).SerializeToString())
     assert found.fate is Fate.END
@@ -155,7 +157,7 @@ def test_pairing_succeeds_or_is_refused() -> None:
     ],
     ids=str,
 )
-def test_login_statuses(text: str, early: bool, fate: Fate, trigger: Trigger | None) -> None:
+def test_login_statuses(text: str, *, early: bool, fate: Fate, trigger: Trigger | None) -> None:
     """All that is heard of a failed pairing; a timeout before its time is a lost connection."""
     found = status(text, early=early)
     assert found.fate is fate

@@ -26,7 +26,7 @@ GROUP = Address("120363041234567890", "g.us")
         (GROUP, None, None, None),
         (Address("12", "s.whatsapp.net"), None, None, None),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_both_addresses_are_found_in_either_order(
     first: Address | None, second: Address | None, number: str | None, lid: str | None

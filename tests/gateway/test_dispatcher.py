@@ -1,0 +1,350 @@
+"""The dispatcher on a real table and queue, with receivers that behave as they like."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import standardwebhooks
+
+from gateway import dispatcher as dispatcher_module
+from gateway.aws import Aws
+from gateway.delivery import CLAIM, claimed
+from gateway.directory import Directory
+from gateway.dispatcher import Dispatcher
+from gateway.egress import Egress
+from gateway.fairness import Limits
+from gateway.metrics import Metrics
+from shared import clock, ids, queue
+from shared.events import EndpointTest, Ping, encode
+from shared.ids import EventId
+from shared.store import tenants, webhooks
+from shared.store.dynamo import Op
+from shared.store.webhooks import StoredEvent
+from shared.tenant import TenantStatus
+from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus, Wake
+from tests.gateway.conftest import World
+from tests.gateway.receivers import Receiver, response, served
+from tests.gateway.waiting import until
+
+
+class Clock:
+    """The wall clock, and how far it was turned on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def __call__(self) -> int:
+        return clock.millis() + self.ahead
+
+
+@asynccontextmanager
+async def opened(
+    world: World, now: Callable[[], int] = clock.millis, limits: Limits | None = None
+) -> AsyncGenerator[Dispatcher]:
+    async with (
+        Egress("loopback", deadline=2) as egress,
+        Dispatcher(
+            places=world.settings,
+            aws=world.aws,
+            directory=Directory(world.aws, world.keyring.seals, memory=1),
+            egress=egress,
+            metrics=Metrics(),
+            now=now,
+            limits=limits,
+        ) as dispatcher,
+    ):
+        yield dispatcher
+
+
+async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple[Delivery, bytes]:
+    """An event stored with its delivery, as the outbox would."""
+    now = clock.millis()
+    event_id = EventId(clock.mint(ids.EVENT))
+    event = EndpointTest(id=event_id, timestamp=clock.instant(now), data=Ping(note="hällo"))
+    body = encode(event)
+    stored = StoredEvent(
+        id=event_id,
+        tenant_id=endpoint.tenant_id,
+        type="endpoint.test",
+        created_at=now,
+        body=body.decode(),
+    )
+    delivery = Delivery(
+        tenant_id=endpoint.tenant_id,
+        endpoint_id=endpoint.id,
+        event_id=event_id,
+        event_type="endpoint.test",
+        state=DeliveryState.WAITING,
+        attempt=0,
+        created_at=now,
+        updated_at=now,
+        due_at=now,
+    )
+    if claim:
+        delivery = claimed(delivery, now)
+    await world.aws.run(webhooks.record_event(endpoint.tenant_id, stored).alone())
+    await world.aws.run(webhooks.record_delivery(endpoint.tenant_id, delivery).alone())
+    return delivery, body
+
+
+async def row(world: World, delivery: Delivery) -> Delivery:
+    found = await world.aws.run(
+        webhooks.read_delivery(delivery.tenant_id, delivery.endpoint_id, delivery.event_id)
+    )
+    assert found is not None
+    return found
+
+
+def came_to(world: World, delivery: Delivery, state: DeliveryState) -> Callable[[], Any]:
+    async def so() -> bool:
+        return (await row(world, delivery)).state is state
+
+    return so
+
+
+async def test_a_handed_over_delivery_arrives_signed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stored bytes are posted at once, and an independent library accepts the signature."""
+    caplog.set_level(logging.INFO)
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    (request,) = receiver.requests
+    assert request.body == body
+    assert request.headers["webhook-id"] == delivery.event_id
+    assert request.headers["user-agent"].startswith("Zapgate/")
+    judge = standardwebhooks.Webhook(world.secrets[endpoint.id])
+    assert judge.verify(request.body, request.headers) == json.loads(body)
+    done = await row(world, delivery)
+    assert (done.attempt, done.last_status, done.due_at) == (1, 204, None)
+    (told,) = [record for record in caplog.records if record.message == "delivery.attempted"]
+    facts: dict[str, Any] = vars(told)["zapgate"]
+    assert facts["decision"] == "delivered"
+    assert facts.keys() >= {"tenant_id", "endpoint_id", "event_id", "status", "seconds", "attempt"}
+
+
+async def test_a_delivery_alone_is_few_requests(world: World) -> None:
+    """One write of its result, once the tenant is known: with the record, far below four."""
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second = await owed(world, endpoint), await owed(world, endpoint)
+        await asyncio.sleep(0.1)  # let the first sweep pass
+        before = Counted(world.aws)
+        dispatcher.hand_over(*first)
+        await until(lambda: before.since("PutItem") == 1)
+        assert before.since("GetItem") == 1
+        dispatcher.hand_over(*second)
+        await until(lambda: before.since("PutItem") == 2)
+        assert before.since("GetItem") == 1
+
+
+class Counted:
+    """Requests by action since it was made."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._requests = aws.requests
+        self._before = aws.requests.copy()
+
+    def since(self, action: str) -> int:
+        key = "dynamodb", action
+        return self._requests[key] - self._before[key]
+
+
+async def test_a_failure_is_tried_again_by_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt comes by itself, with the same id and a new signature."""
+    monkeypatch.setattr("gateway.delivery.SCHEDULE", (0, 1000, 1000, 1000))
+    receiver = Receiver([response(500), response(302), response(200)])
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.DELIVERED), 15)
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [
+        delivery.event_id
+    ] * 3
+    signatures = {request.headers["webhook-signature"] for request in receiver.requests}
+    assert len(signatures) == 3
+    assert (await row(world, delivery)).attempt == 3
+
+
+async def test_a_repeated_or_stale_wake_up_sends_nothing_twice(world: World) -> None:
+    """The row decides: of three wake-ups one claims, and one of an earlier attempt is void."""
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world):
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, _ = await owed(world, endpoint, claim=False)
+        wake = Wake.of(delivery)
+        stale = msgspec.structs.replace(wake, attempt=7)
+        gone = msgspec.structs.replace(wake, event_id=EventId(clock.mint(ids.EVENT)))
+        anytime = msgspec.structs.replace(wake, attempt=None)
+        bodies = [stale.encode(), gone.encode(), "?", wake.encode(), anytime.encode()]
+        for body in [*bodies, wake.encode()]:
+            await world.aws.run(queue.send_delivery(endpoint.tenant_id, body, 0))
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+        await asyncio.sleep(0.3)
+    assert len(receiver.requests) == 1
+
+
+async def test_the_sweeper_takes_what_was_left_behind(world: World) -> None:
+    """A delivery a dead gateway had claimed is sent when its claim lapses, not before."""
+    time = Clock()
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, _ = await owed(world, endpoint)
+        await dispatcher.sweep()
+        await asyncio.sleep(0.1)
+        assert receiver.requests == []
+        time.ahead = CLAIM + dispatcher_module.GRACE
+        await dispatcher.sweep()
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert (await row(world, delivery)).attempt == 2
+
+
+async def test_two_sweepers_send_once(world: World) -> None:
+    """Two gateways that see the same overdue delivery: one claims it."""
+    time = Clock()
+    receiver = Receiver()
+    async with (
+        served(receiver) as url,
+        opened(world, time) as one,
+        opened(world, time) as other,
+    ):
+        endpoint = await world.endpoint(await world.tenant(), url)
+        deliveries = [await owed(world, endpoint, claim=False) for _ in range(10)]
+        time.ahead = 2 * dispatcher_module.GRACE
+        await asyncio.gather(one.sweep(), other.sweep())
+        for delivery, _ in deliveries:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 10
+
+
+async def test_gone_disables_the_endpoint(world: World) -> None:
+    """410 ends this delivery, and disables the endpoint for all that follow."""
+    receiver = Receiver([response(410)])
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, body = await owed(world, endpoint)
+        dispatcher.hand_over(first, body)
+        await until(came_to(world, first, DeliveryState.GAVE_UP))
+        read: Op[Any] = webhooks.read_endpoint(endpoint.tenant_id, endpoint.id)
+
+        async def disabled() -> bool:
+            return (await world.aws.run(read)).status is EndpointStatus.DISABLED
+
+        await until(disabled)
+        second, body = await owed(world, endpoint)
+        dispatcher.hand_over(second, body)
+        await until(came_to(world, second, DeliveryState.GAVE_UP))
+    assert (await row(world, second)).last_error == "endpoint_disabled"
+    assert len(receiver.requests) == 1
+
+
+async def test_deleted_and_suspended_receive_nothing(world: World) -> None:
+    """What is gone gets nothing, what is suspended gets it later."""
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world) as dispatcher:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, url)
+        gone = await owed(world, endpoint)
+        await world.aws.run(webhooks.delete_endpoint(tenant_id, endpoint.id))
+        dispatcher.hand_over(*gone)
+        await until(came_to(world, gone[0], DeliveryState.GAVE_UP))
+        assert (await row(world, gone[0])).last_error == "endpoint_deleted"
+        suspended = await world.tenant()
+        waiting = await owed(world, await world.endpoint(suspended, url))
+        await world.aws.run(tenants.set_status(suspended, TenantStatus.SUSPENDED))
+        dispatcher.hand_over(*waiting)
+        await until(came_to(world, waiting[0], DeliveryState.WAITING))
+        assert (await row(world, waiting[0])).last_error == "tenant_suspended"
+    assert receiver.requests == []
+
+
+async def test_a_slow_receiver_holds_up_only_itself(world: World) -> None:
+    """While one tenant's endpoint hangs on all it may, another tenant's event arrives at once."""
+    slow, quick = Receiver(pause=1.0), Receiver()
+    limits = Limits(slots=4, tenant_slots=3, endpoint_slots=2)
+    async with (
+        served(slow) as slow_url,
+        served(quick) as quick_url,
+        opened(world, limits=limits) as dispatcher,
+    ):
+        noisy = await world.endpoint(await world.tenant(), slow_url)
+        for _ in range(5):
+            dispatcher.hand_over(*await owed(world, noisy))
+        await until(lambda: slow.busy == 2)
+        quiet = await world.endpoint(await world.tenant(), quick_url)
+        delivery = await owed(world, quiet)
+        dispatcher.hand_over(*delivery)
+        await until(lambda: len(quick.requests) == 1, 0.9)
+        await until(lambda: len(slow.requests) == 5)
+    assert slow.busiest == 2
+
+
+async def test_what_finds_no_room_is_put_off_and_not_lost(world: World) -> None:
+    """Due deliveries beyond the room are moved out of the way of the others, and come later."""
+    time = Clock()
+    receiver = Receiver(pause=0.2)
+    limits = Limits(slots=1, room=2, tenant_room=2, endpoint_room=2)
+    async with served(receiver) as url, opened(world, time, limits) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        deliveries = [(await owed(world, endpoint, claim=False))[0] for _ in range(6)]
+        time.ahead = 2 * dispatcher_module.GRACE
+        await dispatcher.sweep()
+        waiting = [await row(world, delivery) for delivery in deliveries]
+        put_off = [each for each in waiting if (each.due_at or 0) > time() + 20 * clock.SECOND]
+        assert len([each for each in put_off if each.state is DeliveryState.WAITING]) >= 3
+        for _ in range(4):
+            await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+            time.ahead += 2 * dispatcher_module.SIDELINED
+            await dispatcher.sweep()
+        for delivery in deliveries:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 6
+
+
+async def test_stopping_finishes_what_is_in_hand_and_gives_back_the_rest(world: World) -> None:
+    """What was begun is finished; what was not can be taken by others at once, as not begun."""
+    receiver = Receiver(pause=0.3)
+    async with served(receiver) as url:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second = await owed(world, endpoint), await owed(world, endpoint)
+        async with opened(world, limits=Limits(endpoint_slots=1)) as dispatcher:
+            dispatcher.hand_over(*first)
+            dispatcher.hand_over(*second)
+            await until(lambda: receiver.busy == 1)
+    assert (await row(world, first[0])).state is DeliveryState.DELIVERED
+    rest = await row(world, second[0])
+    assert (rest.state, rest.attempt) == (DeliveryState.WAITING, 0)
+    assert rest.due_at is not None
+    assert rest.due_at <= clock.millis()
+
+
+async def test_a_claim_that_ran_out_while_waiting_is_renewed_or_left(world: World) -> None:
+    """A delivery whose claim another took meanwhile is not sent by us."""
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        ours, body = await owed(world, endpoint)
+        late = msgspec.structs.replace(ours, due_at=clock.millis())
+        dispatcher.hand_over(late, body)
+        await until(came_to(world, ours, DeliveryState.DELIVERED))
+        theirs, body = await owed(world, endpoint)
+        taken = claimed(theirs, clock.millis())
+        assert await world.aws.run(webhooks.move_delivery(theirs.tenant_id, theirs, taken))
+        dispatcher.hand_over(msgspec.structs.replace(theirs, due_at=clock.millis()), body)
+        await asyncio.sleep(0.2)
+    assert len(receiver.requests) == 1
+    assert await row(world, theirs) == taken

@@ -1,0 +1,115 @@
+"""The zygote and its children as processes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from gateway.frames import Begin
+from gateway.host.life import EXIT_ALONE
+from gateway.nursery import Nursery
+from shared.env import for_hosts
+from tests.gateway.gateway import new_session
+
+
+@pytest.fixture
+async def nursery() -> AsyncGenerator[Nursery]:
+    made = Nursery(for_hosts(), "INFO")
+    yield made
+    await made.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until_gone(*pids: int) -> None:
+    async with asyncio.timeout(10):
+        while any(alive(pid) for pid in pids):
+            await asyncio.sleep(0.02)
+
+
+async def test_the_zygote_has_one_thread_and_no_library(nursery: Nursery) -> None:
+    """A fork of a process with threads, or with the Go library, would never connect."""
+    child = await nursery.fork()
+    zygote = nursery.pid
+    maps = Path(f"/proc/{zygote}/maps").read_text()
+    assert "neonize-" not in maps
+    assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
+    child.kill()
+    assert await child.ended() == -signal.SIGKILL
+    await child.channel.close()
+
+
+async def test_a_host_sees_no_secret(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither AWS credentials nor our keys reach the process that parses strangers' messages."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+    monkeypatch.setenv("ZAPGATE_SECRET", "sesame")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    other = Nursery(for_hosts(), "INFO")
+    child = await other.fork()
+    environment = Path(f"/proc/{child.pid}/environ").read_text()
+    await child.channel.close()
+    await other.close()
+    assert "sesame" not in environment
+    assert "PROXY" not in environment
+    assert "NEONIZE_BOT_TAG=off" in environment
+
+
+async def test_a_host_without_a_gateway_ends_itself(nursery: Nursery, tmp_path: Path) -> None:
+    """It hears nothing: its lease may have passed to another, so it lets go of the device."""
+    child = await nursery.fork()
+    folder = tmp_path / "session"
+    folder.mkdir()
+    child.channel.post(
+        Begin(
+            session=new_session(),
+            folder=str(folder),
+            store=str(folder / "device.db"),
+            proxy="http://127.0.0.1:1",
+            silence_limit=0.5,
+        )
+    )
+    async with asyncio.timeout(10):
+        assert await child.ended() in {EXIT_ALONE, 0}
+    await child.channel.close()
+
+
+async def test_a_host_ends_with_its_channel(nursery: Nursery) -> None:
+    """The gateway's end closes the socket pair, and with it the host's life."""
+    child = await nursery.fork()
+    await child.channel.close()
+    async with asyncio.timeout(10):
+        assert await child.ended() == EXIT_ALONE
+
+
+async def test_nothing_survives_a_killed_gateway() -> None:
+    """Zygote and hosts die with the process that started them, however it ends."""
+    script = (
+        "import asyncio\n"
+        "from gateway.nursery import Nursery\n"
+        "from shared.env import for_hosts\n"
+        "async def main():\n"
+        "    nursery = Nursery(for_hosts(), 'INFO')\n"
+        "    child = await nursery.fork()\n"
+        "    print(nursery.pid, child.pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    zygote, host = map(int, (await process.stdout.readline()).split())
+    assert alive(zygote)
+    assert alive(host)
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    await until_gone(zygote, host)

@@ -1,0 +1,105 @@
+"""The gateway as a process."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from sandbox.aws import StackEnvironment
+from sandbox.processes import free_port, inherited
+from tests.gateway.conftest import FreshStack
+from tests.gateway.waiting import until
+
+
+class Process:
+    """A gateway's process, and where it answers."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def asked(self, path: str) -> tuple[int, str]:
+        """Status and body; 0 while nobody answers."""
+        try:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(self.url + path, timeout=aiohttp.ClientTimeout(2)) as answer,
+            ):
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, ""
+
+    async def ready(self) -> bool:
+        return (await self.asked("/readyz"))[0] == 200
+
+    async def holds(self, shards: int) -> bool:
+        return f"zapgate_shards_held {shards}.0\n" in (await self.asked("/metrics"))[1]
+
+    async def told_to_stop(self) -> tuple[int, bytes, list[dict[str, Any]]]:
+        """Exit code, stdout and the log's lines."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            out, err = await self.process.communicate()
+        lines = [msgspec.json.decode(line) for line in err.splitlines()]
+        return self.process.returncode or 0, out, lines
+
+
+@asynccontextmanager
+async def started(environment: Mapping[str, str], devices: Path) -> AsyncGenerator[Process]:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        env={
+            **inherited(),
+            **environment,
+            "ZAPGATE_DEVICE_STORE": str(devices),
+            "ZAPGATE_HEALTH_PORT": str(port),
+            "ZAPGATE_LEASE_SECONDS": "3",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Process(process, port)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_one_gateway_hands_over_to_the_next(fresh_stack: FreshStack, tmp_path: Path) -> None:
+    """Ready once all shards are held; on SIGTERM it resigns them, says nothing and exits 0."""
+    stack: StackEnvironment = fresh_stack(Shards="4")
+    async with started(stack.environment, tmp_path) as first:
+        await until(first.ready, 20)
+        assert await first.holds(4)
+        async with started(stack.environment, tmp_path) as second:
+            await until(second.ready, 20)
+            assert await second.holds(0)
+            assert (await second.asked("/healthz"))[1] == '{"status":"ok","reasons":{}}'
+            code, out, lines = await first.told_to_stop()
+            assert (code, out) == (0, b"")
+            assert lines[-1]["fact"] == "gateway.stopped"
+            assert [line for line in lines if line["level"] in {"warning", "error"}] == []
+            await until(lambda: second.holds(4))
+            code, _, _ = await second.told_to_stop()
+            assert code == 0
+
+
+async def test_a_gateway_without_its_secret_says_so(tmp_path: Path) -> None:
+    """Settings that cannot work end it at once, with a code that means it."""
+    environment = {"ZAPGATE_SECRET": '{"master": "short"}', "ZAPGATE_COMMAND_QUEUE_URL": "x"}
+    async with started(environment, tmp_path) as gateway:
+        async with asyncio.timeout(20):
+            out, err = await gateway.process.communicate()
+        assert (gateway.process.returncode, out) == (78, b"")
+        assert b"gateway.misconfigured" in err
+        assert b"Traceback" not in err

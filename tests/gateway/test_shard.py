@@ -1,0 +1,521 @@
+"""A shard's queue on real AWS, with hosts that only note what is asked of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway import shard as shard_module
+from gateway.changes import Change
+from gateway.inbox import Inbox
+from gateway.keeper import HostStatus
+from gateway.metrics import Metrics
+from gateway.orders import Orders
+from gateway.shard import NUDGE, ShardInbox
+from shared import clock, commands, ids, queue, signing
+from shared.aws import Op
+from shared.commands import (
+    Command,
+    DeleteSession,
+    LogOutSession,
+    PurgeTenant,
+    SendMessage,
+    StartSession,
+    StopSession,
+)
+from shared.errors import NotHeld, Unavailable
+from shared.ids import CommandId, MessageId, SessionId
+from shared.message import Failure, FailureCode, Message, MessageStatus, Text
+from shared.session import Desired, Session, SessionState, Trigger
+from shared.store import messages, sessions, tenants
+from shared.store.dynamo import KeyRow, Range, query
+from shared.tenant import ApiKey, TenantStatus
+from tests.gateway.conftest import World
+from tests.gateway.waiting import until
+
+
+class Hosts:
+    """A supervisor without processes: it holds what is started and sends what it is told."""
+
+    def __init__(self) -> None:
+        self.held: dict[SessionId, Session] = {}
+        self.told: list[tuple[Any, ...]] = []
+        self.sent: list[tuple[str, bool]] = []
+        self.faults: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting = 0
+
+    async def start(
+        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+    ) -> None:
+        self.held[session.id] = session
+        self.told.append(("start", session.id, session.epoch, phone_number, restart))
+
+    async def stop(
+        self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
+    ) -> None:
+        if self.held.pop(session_id, None) is not None:
+            self.told.append(("stop", session_id, log_out, quiet))
+            self.open.set()
+
+    async def erase(self, session: Session) -> None:
+        self.told.append(("erase", session.id))
+
+    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+        if command.session_id not in self.held:
+            raise NotHeld
+        if self.faults:
+            raise self.faults.pop()
+        self.waiting += 1
+        await self.open.wait()
+        self.waiting -= 1
+        if command.session_id not in self.held:
+            raise NotHeld
+        self.sent.append((command.content.text, repeated))
+
+    async def mark(self, session: Session, change: Change) -> None:
+        self.told.append(("mark", session.id, change.trigger))
+
+    async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
+        self.told.append(("refuse", command.message_id, failure.code))
+
+    def holds(self, session_id: SessionId) -> bool:
+        return session_id in self.held
+
+    def snapshot(self) -> Sequence[HostStatus]:
+        return [
+            HostStatus(
+                session_id=session.id,
+                tenant_id=session.tenant_id,
+                state=session.state,
+                pid=None,
+                pulse_age=None,
+                connected=True,
+                sending_for=0,
+                journal_depth=0,
+                restarts=0,
+            )
+            for session in self.held.values()
+        ]
+
+
+class Shard:
+    """One served shard."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.hosts = Hosts()
+        self.metrics = Metrics()
+        self.epoch: int | None = 3
+        self.orders = Orders(
+            aws=world.aws,
+            hosts=self.hosts,
+            epoch=lambda shard: self.epoch if shard == 0 else None,
+            now=clock.millis,
+        )
+        self.inbox = Inbox(self.make, self.orders)
+
+    def make(self, shard: int) -> ShardInbox:
+        return ShardInbox(
+            shard,
+            places=self.world.settings,
+            aws=self.world.aws,
+            keys=self.world.keyring.commands,
+            orders=self.orders,
+            metrics=self.metrics,
+            lease_seconds=3,
+            now=clock.millis,
+        )
+
+    async def post(self, session_id: SessionId, text: str) -> None:
+        command_id = CommandId(clock.mint(ids.COMMAND))
+        await self.world.aws.run(queue.send_command(0, session_id, command_id, text))
+
+    async def order(self, command: Command) -> None:
+        await self.post(command.session_id, commands.encode(self.world.keyring.commands, command))
+
+    async def depth(self) -> int:
+        """Messages in the queue, seen or not."""
+        return await depth_of(self.world, self.world.settings.command_queue(0))
+
+    async def empty(self) -> bool:
+        return await self.depth() == 0
+
+    def counted(self, name: str) -> float:
+        lines = self.metrics.exposition().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+async def depth_of(world: World, url: str) -> int:
+    op: Op[int] = Op(
+        "sqs",
+        "get_queue_attributes",
+        lambda _: {"QueueUrl": url, "AttributeNames": ["All"]},
+        lambda response: sum(
+            int(response["Attributes"][name])
+            for name in (
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            )
+        ),
+    )
+    return await world.aws.run(op)
+
+
+@asynccontextmanager
+async def served(world: World) -> AsyncGenerator[Shard]:
+    shard = Shard(world)
+    async with shard.inbox:
+        shard.inbox.won(0)
+        yield shard
+
+
+def told(shard: Shard, *expected: tuple[Any, ...]) -> Callable[[], bool]:
+    return lambda: shard.hosts.told == list(expected)
+
+
+def base(session: Session) -> dict[str, Any]:
+    now = clock.millis()
+    return {
+        "id": CommandId(clock.mint(ids.COMMAND)),
+        "tenant_id": session.tenant_id,
+        "session_id": session.id,
+        "issued_at": now,
+        "expires_at": now + clock.HOUR,
+    }
+
+
+def send(session: Session, text: str = "hello", **changes: Any) -> SendMessage:
+    command = SendMessage(
+        **base(session),
+        message_id=MessageId(clock.mint(ids.MESSAGE)),
+        to="+4915112345678",
+        content=Text(text),
+    )
+    return msgspec.structs.replace(command, **changes)
+
+
+async def running(world: World, shard: Shard) -> Session:
+    """A session that the shard holds."""
+    session = await world.session(await world.tenant())
+    await shard.order(StartSession(**base(session)))
+    await until(lambda: shard.hosts.holds(session.id))
+    await until(shard.empty)
+    return session
+
+
+async def test_a_message_costs_a_receive_and_a_delete(world: World) -> None:
+    """For a running session nothing is read: with the record that is three requests a message."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        before = world.aws.requests.copy()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: not shard.inbox.in_hand)
+        used = world.aws.requests - before
+    assert used["sqs", "DeleteMessageBatch"] == 1
+    assert used["dynamodb", "GetItem"] == 0
+    assert used["sqs", "ChangeMessageVisibilityBatch"] == 0
+
+
+async def test_messages_of_a_session_keep_their_order_and_share_requests(world: World) -> None:
+    """Thirty messages arrive in order, at well under two requests each."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        texts = [str(n) for n in range(30)]
+        for text in texts:
+            await shard.order(send(session, text))
+        before = world.aws.requests.total()
+        await until(lambda: len(shard.hosts.sent) == 30, 20)
+        await until(lambda: not shard.inbox.in_hand)
+        used = world.aws.requests.total() - before
+    assert [text for text, _ in shard.hosts.sent] == texts
+    assert used < 30
+
+
+async def test_messages_are_handed_over_before_the_last_is_recorded(world: World) -> None:
+    """A batch of a session is with its host at once; what it orders next waits for all of it."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        shard.epoch = None
+        for n in range(3):
+            await shard.order(send(session, str(n)))
+        await until(lambda: shard.hosts.waiting == 0)
+        shard.epoch = 3
+        await until(lambda: shard.hosts.waiting >= 2, 15)
+        shard.hosts.open.set()
+        await until(lambda: len(shard.hosts.sent) == 3, 15)
+
+
+async def test_sessions_do_not_wait_for_each_other(world: World) -> None:
+    """While one session's message hangs, another's goes through."""
+    async with served(world) as shard:
+        first, second = await running(world, shard), await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(first, "hangs"))
+        await until(lambda: shard.hosts.waiting == 1)
+        await world.aws.run(
+            sessions.desire(second.tenant_id, second.id, Desired.STOPPED, clock.millis())
+        )
+        await shard.order(StopSession(**base(second)))
+        await until(lambda: not shard.hosts.holds(second.id))
+
+
+@pytest.mark.parametrize("reason", ["forged", "malformed", "expired", "foreign", "gone"])
+async def test_bad_commands_are_refused_counted_and_parked(world: World, reason: str) -> None:
+    """What is not ours to do is done by nobody, and kept for people to look at."""
+    session = await world.session(await world.tenant())
+    keys = world.keyring.commands
+    stop = StopSession(**base(session))
+    other = await world.tenant()
+    texts = {
+        "forged": commands.encode([b"x" * 32], stop),
+        "malformed": signing.sign_command(keys, b'{"command":"session.fly.v1"}'),
+        "expired": commands.encode(keys, msgspec.structs.replace(stop, expires_at=1)),
+        "foreign": commands.encode(keys, msgspec.structs.replace(stop, tenant_id=other)),
+        "gone": commands.encode(
+            keys, msgspec.structs.replace(stop, session_id=SessionId(clock.mint(ids.SESSION)))
+        ),
+    }
+    async with served(world) as shard:
+        await until(lambda: shard.hosts.holds(session.id))
+        await shard.post(session.id, texts[reason])
+        await until(lambda: shard.counted("zapgate_commands_total") == 1)
+        await until(shard.empty)
+        refused = shard.counted("zapgate_commands_refused_total")
+    dead = await world.aws.run(
+        queue.receive(world.settings.command_dead_url, 0).then(
+            lambda found: [each.body for each in found]
+        )
+    )
+    assert (dead, refused) == (([], 0) if reason == "gone" else ([texts[reason]], 1))
+    assert ("stop", session.id, False, False) not in shard.hosts.told
+
+
+async def test_a_foreign_message_does_not_reach_a_running_session(world: World) -> None:
+    """A signed send of one tenant through another's running session is refused."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        other = await world.tenant()
+        await shard.order(send(session, tenant_id=other))
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        moved = await world.session(session.tenant_id, shard=5)
+        await shard.order(send(moved))
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 2)
+    assert shard.hosts.sent == []
+
+
+async def test_an_expired_message_of_an_idle_session_is_told_so(world: World) -> None:
+    """A message is never left queued: if no host takes it, it fails with the reason."""
+    session = await world.session(await world.tenant(), state=SessionState.STOPPED)
+    late, unwanted = send(session, expires_at=1), send(session)
+    async with served(world) as shard:
+        await shard.order(late)
+        await shard.order(unwanted)
+        await until(
+            told(
+                shard,
+                ("refuse", late.message_id, FailureCode.EXPIRED),
+                ("refuse", unwanted.message_id, FailureCode.SESSION_ENDED),
+            )
+        )
+        await until(shard.empty)
+
+
+async def test_a_message_wakes_a_session_that_should_run(world: World) -> None:
+    """A wanted session without a host is started for its message."""
+    async with served(world) as shard:
+        await asyncio.sleep(0.2)
+        session = await world.session(await world.tenant())
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+    assert ("start", session.id, 3, None, False) in shard.hosts.told
+
+
+async def test_our_fault_gives_a_message_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails because of AWS comes again, marked as repeated, and nothing overtakes it."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.faults = [Unavailable("dynamodb", "x", "y")]
+        await shard.order(send(session, "one"))
+        await until(lambda: shard.hosts.sent == [("one", True)])
+        await until(shard.empty)
+    assert shard.counted("zapgate_commands_refused_total") == 0
+
+
+async def test_overtaken_commands_do_nothing(world: World) -> None:
+    """The row says what is wanted now: a late start or stop is not obeyed."""
+    tenant_id = await world.tenant()
+    stopped = await world.session(tenant_id, state=SessionState.STOPPED, desired=Desired.STOPPED)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        await shard.order(StartSession(**base(stopped)))
+        await shard.order(StopSession(**base(session)))
+        await until(lambda: shard.counted('zapgate_commands_total{command="session.st') == 3)
+        assert shard.hosts.holds(session.id)
+        assert not shard.hosts.holds(stopped.id)
+
+
+async def test_start_stop_and_log_out(world: World) -> None:
+    """Each order reaches the supervisor, under the lease's token."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        tenant_id = session.tenant_id
+        again = StartSession(**base(session), phone_number="+4915112345678", restart=True)
+        await shard.order(again)
+        await until(lambda: len(shard.hosts.told) == 2)
+        now = clock.millis()
+        await world.aws.run(sessions.desire(tenant_id, session.id, Desired.STOPPED, now))
+        await shard.order(LogOutSession(**base(session)))
+        await until(lambda: not shard.hosts.holds(session.id))
+        # The row still says connected, as it would if its gateway had died.
+        await shard.order(StopSession(**base(session)))
+        await until(lambda: len(shard.hosts.told) == 4)
+    assert shard.hosts.told == [
+        ("start", session.id, 3, None, False),
+        ("start", session.id, 3, "+4915112345678", True),
+        ("stop", session.id, True, False),
+        ("mark", session.id, Trigger.STOP),
+    ]
+
+
+async def test_a_stop_behind_a_message_that_waits_is_obeyed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session nobody pairs can be stopped although its messages are first in the queue."""
+    monkeypatch.setattr(shard_module, "LOOK", 0.2)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        waiting = send(session)
+        await shard.order(waiting)
+        await until(lambda: shard.hosts.waiting == 1)
+        now = clock.millis()
+        await world.aws.run(sessions.desire(session.tenant_id, session.id, Desired.STOPPED, now))
+        await shard.order(StopSession(**base(session)))
+        refused = ("refuse", waiting.message_id, FailureCode.SESSION_ENDED)
+        await until(lambda: refused in shard.hosts.told)
+        await until(shard.empty)
+
+
+async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
+    """Wanted sessions are started, ended ones are not, half-deleted ones are finished."""
+    tenant_id = await world.tenant()
+    wanted = await world.session(tenant_id, state=SessionState.RECONNECTING)
+    banned = await world.session(tenant_id, state=SessionState.BANNED)
+    stopped = await world.session(tenant_id, state=SessionState.STOPPED, desired=Desired.STOPPED)
+    unstopped = await world.session(tenant_id, desired=Desired.STOPPED)
+    deleted = await world.session(tenant_id, desired=Desired.DELETED)
+    async with served(world) as shard:
+        await until(lambda: len(shard.hosts.told) == 3)
+        await asyncio.sleep(0.1)
+        assert sorted(shard.hosts.told) == sorted(
+            [
+                ("start", wanted.id, 3, None, False),
+                ("mark", unstopped.id, Trigger.STOP),
+                ("erase", deleted.id),
+            ]
+        )
+        assert await world.aws.run(sessions.read(tenant_id, deleted.id)) is None
+        assert not shard.hosts.holds(banned.id)
+        assert not shard.hosts.holds(stopped.id)
+
+
+async def test_a_deleted_session_leaves_nothing(world: World) -> None:
+    """Its device is logged out, its credentials and every row are erased; a repeat is harmless."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        now = clock.millis()
+        for _ in range(60):
+            message = Message(
+                id=MessageId(clock.mint(ids.MESSAGE)),
+                tenant_id=session.tenant_id,
+                session_id=session.id,
+                to="+4915112345678",
+                content=Text("hello"),
+                status=MessageStatus.QUEUED,
+                created_at=now,
+                updated_at=now,
+                expires_at=now,
+            )
+            await world.aws.run(messages.create(session.tenant_id, message))
+        await shard.order(DeleteSession(**base(session)))
+        await shard.order(DeleteSession(**base(session)))
+        await shard.order(send(session))
+        await until(shard.empty)
+    assert ("stop", session.id, True, False) in shard.hosts.told
+    assert ("erase", session.id) in shard.hosts.told
+    assert await world.aws.run(sessions.read(session.tenant_id, session.id)) is None
+    left = await world.aws.run(messages.every(session.tenant_id, session.id, Range(limit=10)))
+    assert left.rows == ()
+
+
+async def test_a_purged_tenant_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the tenant's sessions, then erases every partition, and the tenant last."""
+    monkeypatch.setattr("gateway.orders.PURGE_PAUSE", 0.05)
+    tenant_id = await world.tenant()
+    endpoint = await world.endpoint(tenant_id, "https://example.com")
+    key = ApiKey(
+        id=ids.KeyId(clock.mint(ids.KEY)),
+        tenant_id=tenant_id,
+        name="",
+        hint="",
+        digest="d" * 64,
+        scopes=(),
+        created_at=0,
+    )
+    assert await world.aws.run(tenants.add_key(tenant_id, key))
+    session = await world.session(tenant_id, state=SessionState.STOPPED)
+    purge = PurgeTenant(**base(session))
+    async with served(world) as shard:
+        await shard.order(msgspec.structs.replace(purge, id=CommandId(clock.mint(ids.COMMAND))))
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await world.aws.run(tenants.set_status(tenant_id, TenantStatus.DELETING))
+        await shard.order(purge)
+        await asyncio.sleep(0.3)
+        assert await world.aws.run(tenants.read(tenant_id)) is not None
+        await world.aws.run(sessions.remove(tenant_id, session.id))
+        await until(shard.empty)
+    assert await world.aws.run(tenants.by_digest(key.digest)) is None
+    for partition in (f"T#{tenant_id}", f"T#{tenant_id}#D#{endpoint.id}"):
+        page = await world.aws.run(query(partition, KeyRow, Range(limit=10)))
+        assert page.rows == ()
+
+
+async def test_a_lost_shard_is_left_at_once(world: World) -> None:
+    """Its hosts end without a word, and what was in hand is there for the next gateway."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        shard.epoch = None
+        await shard.inbox.lost(0)
+        assert shard.hosts.told[-1] == ("stop", session.id, False, True)
+        (again,) = await world.aws.run(queue.receive(world.settings.command_queue(0), 2))
+        assert again.count == 2
+
+
+async def test_stopping_ends_the_polls_and_gives_back_what_takes_long(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to stop, it is done with its queues in moments and keeps nothing from others."""
+    monkeypatch.setattr(shard_module, "DRAIN_SECONDS", 0.2)
+    async with asyncio.timeout(10), served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+    (again,) = await world.aws.run(queue.receive(world.settings.command_queue(0), 2))
+    assert again.count == 2
+    assert again.body != NUDGE
