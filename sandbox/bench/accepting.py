@@ -13,8 +13,8 @@ import msgspec
 
 from sandbox.api import connect
 from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template
-from sandbox.bench.bed import UNLIMITED
-from sandbox.stack import development, run_api
+from sandbox.bench.bed import MEASURED
+from sandbox.stack import run_api
 from shared import clock
 from shared.env import settings
 from shared.ids import SessionId, TenantId
@@ -50,7 +50,7 @@ class Accepting:
 async def accepting(home: Path, aws: EmbeddedAws) -> AsyncGenerator[Accepting]:
     """Make it, through our own API."""
     tables = apply_template(aws)
-    environment = {**tables.environment, **development(), **UNLIMITED}
+    environment = {**tables.environment, **MEASURED}
     operator_key = Keyring.parse(environment["ZAPGATE_SECRET"]).operator_keys[0]
     with tempfile.TemporaryDirectory(prefix="zapgate-bench-") as scratch:
         async with (

@@ -22,14 +22,18 @@ from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, run_embed
 from sandbox.bench.recorder import Watch, watching
 from sandbox.network import Network
 from sandbox.processes import LEASH, Plane, inherited
-from sandbox.stack import Stack, Tenant, development, make_tenant, run_api, run_gateway
+from sandbox.stack import Stack, Tenant, make_tenant, run_api, run_gateway
 from sandbox.whatsapp.control_client import ControlClient
 from shared.keyring import Keyring
 
 PATIENCE: Final = 30.0
 """Seconds until something awaited counts as not seen."""
-UNLIMITED: Final = {"ZAPGATE_RATE_LIMIT": "100000000"}
-"""We measure what the product can, not what a tenant may."""
+MEASURED: Final = {
+    "ZAPGATE_RATE_LIMIT": "100000000",
+    "ZAPGATE_WEBHOOK_TARGETS": "loopback",
+}
+"""All else is as in production, where journals are synced to the disk and memories are longer: we
+measure what the product can, not what a tenant may."""
 
 
 class BenchError(Exception):
@@ -109,15 +113,13 @@ def numbers(index: int) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def run_bed(
-    home: Path, *, watched: bool = False, settings: Mapping[str, str] | None = None
-) -> AsyncGenerator[Bed]:
+async def run_bed(home: Path, *, watched: bool = False) -> AsyncGenerator[Bed]:
     """Start it all; `watched` puts a recorder between each plane and the AWS."""
     async with AsyncExitStack() as rest:
         scratch = Path(rest.enter_context(tempfile.TemporaryDirectory(prefix="zapgate-bench-")))
         aws = await rest.enter_async_context(run_embedded_aws(home))
         tables = apply_template(aws)
-        environment = {**tables.environment, **development(), **UNLIMITED, **(settings or {})}
+        environment = {**tables.environment, **MEASURED}
         network = await rest.enter_async_context(run_network_apart(scratch / "whatsapp"))
         people = await rest.enter_async_context(ControlClient(network.control_url))
         watches: dict[str, Watch] = {}

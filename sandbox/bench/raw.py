@@ -101,7 +101,7 @@ def store(path: Path) -> str:
     """The name of a store with the pragmas our hosts give theirs, so that disks cost both alike."""
     return (
         f"{quote(str(path))}?_journal_mode=WAL&_busy_timeout=15000"
-        "&_synchronous=NORMAL&_txlock=immediate&_foreign_keys=on&_x="
+        "&_synchronous=FULL&_txlock=immediate&_foreign_keys=on&_x="
     )
 
 
