@@ -1,0 +1,1 @@
+"""The figures: one a file, each measures ours and its bare counterpart in turn."""
