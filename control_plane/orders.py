@@ -54,8 +54,12 @@ def of_kind(
 
 
 def send(plane: Plane, session: Session, message: Message) -> None:
+    """Order a message; ordered again within SQS's five minutes, it is still one command.
+
+    After that the session's host knows the message by its id.
+    """
     command = SendMessage(
-        id=CommandId(clock.mint(ids.COMMAND)),
+        id=ids.send_command(message.id),
         tenant_id=session.tenant_id,
         session_id=session.id,
         issued_at=message.created_at,
