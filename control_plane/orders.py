@@ -73,7 +73,7 @@ def send(plane: Plane, session: Session, message: Message) -> None:
 
 
 def purge(plane: Plane, tenant_id: TenantId) -> None:
-    """Have every row of a deleted tenant erased; any shard will do, so one is made up."""
+    """Have a deleted tenant's sessions and rows erased; any shard will do, so one is made up."""
     now = plane.now()
     session_id = SessionId(clock.mint(ids.SESSION))
     command = PurgeTenant(

@@ -264,8 +264,9 @@ async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> Response
     """Delete an endpoint. What was on its way to it is not sent any more."""
 
     def work() -> Answer[None]:
+        plane = request.plane
         row = _found(request, endpoint_id)
-        request.plane.aws.run(store.delete_endpoint(request.tenant_id, row.id))
+        plane.aws.run(store.delete_endpoint(request.tenant_id, row.id, plane.now()))
         return Answer(204, None)
 
     return (await once(request, work)).response

@@ -259,7 +259,7 @@ async def test_deleted_and_suspended_receive_nothing(world: World) -> None:
         tenant_id = await world.tenant()
         endpoint = await world.endpoint(tenant_id, url)
         gone = await owed(world, endpoint)
-        await world.aws.run(webhooks.delete_endpoint(tenant_id, endpoint.id))
+        await world.aws.run(webhooks.delete_endpoint(tenant_id, endpoint.id, clock.millis()))
         dispatcher.hand_over(*gone)
         await until(came_to(world, gone[0], DeliveryState.GAVE_UP))
         assert (await row(world, gone[0])).last_error == "endpoint_deleted"
