@@ -39,7 +39,7 @@ from shared.message import (
     OnUncertain,
     Text,
 )
-from shared.session import SENDABLE, Desired, Session
+from shared.session import Desired, Session, SessionState, sendable
 from shared.store import idempotency
 from shared.store import messages as store
 from shared.store.idempotency import Claim, Record
@@ -53,6 +53,8 @@ ITEM: Final = f"{PATH}/{{message_id:str}}"
 DEFAULT_EXPIRY: Final = LONGEST_EXPIRY
 """Seconds: as long as may be asked for."""
 
+_UNLINKED: Final = "No number is linked yet: read its pairing and show the QR or the code."
+"""What to do about a session that starts without a device."""
 _UNSENDABLE: Final = re.compile(
     "[^\\x09\\x0a\\x0d\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]"
 )
@@ -239,8 +241,9 @@ def _unsendable(session: Session) -> Problem | None:
     """Why the session takes no message now, if it takes none."""
     if session.desired is Desired.DELETED:
         return refused(session, "It is being deleted.", "session_cannot_send")
-    if session.state not in SENDABLE:
-        return refused(session, NEXT[session.state], "session_cannot_send")
+    if not sendable(session):
+        then = _UNLINKED if session.state is SessionState.STARTING else NEXT[session.state]
+        return refused(session, then, "session_cannot_send")
     if session.desired is Desired.STOPPED:
         return refused(session, "It is being stopped; start it to send.", "session_cannot_send")
     return None

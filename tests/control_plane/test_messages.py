@@ -128,6 +128,7 @@ def test_a_body_over_a_mebibyte_is_refused(tenant: Tenant) -> None:
     "state",
     [
         SessionState.CREATED,
+        SessionState.STARTING,
         SessionState.PAIRING,
         SessionState.STOPPED,
         SessionState.LOGGED_OUT,
@@ -151,6 +152,22 @@ def test_a_session_that_cannot_send_says_so(tenant: Tenant, state: SessionState)
     if state is not SessionState.CREATED:
         assert problem["reason"] == "removed_on_phone"
         assert "removed on the phone. Start it to pair again." in problem["detail"]
+
+
+def test_a_session_takes_messages_while_a_device_is_linked(tenant: Tenant) -> None:
+    """One that was connected may start again; once it is logged out, starting is not enough."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.STARTING)
+    assert tenant.post(path(session_id), {"to": NUMBER, "text": "x"}).status_code == 202
+
+    tenant.observe(session_id, SessionState.LOGGED_OUT)
+    tenant.observe(session_id, SessionState.STARTING)
+    refused = tenant.post(path(session_id), {"to": NUMBER, "text": "x"})
+
+    assert refused.status_code == 409
+    assert refused.json()["state"] == "starting"
+    assert "No number is linked yet" in refused.json()["detail"]
+    assert tenant.get(f"/v1/sessions/{session_id}").json()["connected_at"] is None
 
 
 @pytest.mark.parametrize("order", ["stop", "delete"])
