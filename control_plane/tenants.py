@@ -105,14 +105,16 @@ async def read_tenant(tenant_id: FromPath[str], request: Call) -> Response[Tenan
 async def suspend_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
     """Refuse all of a tenant's keys, within ten seconds everywhere.
 
-    Its sessions stay as they are, and its webhooks go on.
+    Its sessions stay connected, so that no number has to be paired again, and messages that were
+    accepted are sent. What happens is recorded, but its webhooks wait, without using up attempts;
+    they go on within an hour of its resumption. Events older than thirty days are gone by then.
     """
     return await _move(request, tenant_id, TenantStatus.SUSPENDED)
 
 
 @post(f"{PATH}/{{tenant_id:str}}/resume", status_code=200)
 async def resume_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
-    """Accept a suspended tenant's keys again."""
+    """Accept a suspended tenant's keys again, and send the webhooks that waited."""
     return await _move(request, tenant_id, TenantStatus.ACTIVE)
 
 

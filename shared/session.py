@@ -106,7 +106,6 @@ class Reason(StrEnum):
     CONNECTION_LOST = "connection_lost"
     CONNECTION_REFUSED = "connection_refused"
     HOST_DIED = "host_died"
-    TENANT_SUSPENDED = "tenant_suspended"
 
 
 REASONS: Final[dict[Reason, str]] = {
@@ -125,7 +124,6 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.CONNECTION_LOST: "The connection was lost; it is being made again.",
     Reason.CONNECTION_REFUSED: "WhatsApp refused the connection.",
     Reason.HOST_DIED: "The process that held the socket ended; it is being started again.",
-    Reason.TENANT_SUSPENDED: "The tenant is suspended.",
 }
 
 
