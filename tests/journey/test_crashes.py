@@ -15,7 +15,7 @@ from shared import clock, commands, ids
 from shared.commands import StopSession
 from shared.ids import CommandId, SessionId, TenantId
 from shared.keyring import Keyring
-from tests.journey.conftest import Product
+from tests.journey.conftest import Product, children
 
 PATIENCE = 30.0
 
@@ -28,12 +28,6 @@ async def until(fact: Callable[[], Awaitable[bool]], what: str) -> None:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise TimeoutError(f"not seen in {PATIENCE:g} s: {what}") from None
-
-
-def children(pid: int) -> list[int]:
-    """The processes a process has forked."""
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(each) for each in found.read_text().split()] if found.exists() else []
 
 
 def hosts(gateway: Plane) -> list[int]:
