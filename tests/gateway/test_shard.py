@@ -288,11 +288,8 @@ async def test_bad_commands_are_refused_counted_and_parked(world: World, reason:
         await until(lambda: shard.counted("zapgate_commands_total") == 1)
         await until(shard.empty)
         refused = shard.counted("zapgate_commands_refused_total")
-    dead = await world.aws.run(
-        queue.receive(world.settings.command_dead_url, 0).then(
-            lambda found: [each.body for each in found]
-        )
-    )
+    parked = await world.aws.run(queue.receive(world.settings.command_dead_url, 0))
+    dead = [each.body for each in parked]
     assert (dead, refused) == (([], 0) if reason == "gone" else ([texts[reason]], 1))
     assert ("stop", session.id, False, False) not in shard.hosts.told
 

@@ -219,3 +219,18 @@ def test_an_empty_attribute_is_left_out() -> None:
 def test_the_token_tables_are_complete() -> None:
     """One byte reaches 235 words, two reach four dictionaries of 256 (version 3)."""
     assert (len(TABLES.single), [len(words) for words in TABLES.double]) == (236, [256] * 4)
+
+
+def test_a_node_is_asked_in_the_protocol_s_words() -> None:
+    """Children by tag, attributes as text or address, content as bytes however it was written."""
+    jid = Jid("1555", "s.whatsapp.net")
+    inner = Node("ref", {"from": jid, "id": "7"}, b"abc")
+    outer = node("iq", {}, inner, Node("ref", {}, "text"))
+
+    assert outer.child("ref") == inner
+    assert outer.child("none") is None
+    assert [each.data for each in outer.all("ref")] == [b"abc", b"text"]
+    assert (outer.data, inner.children) == (b"", ())
+    assert (inner.text("id"), inner.text("none")) == ("7", "")
+    assert (inner.jid("from"), inner.jid("id")) == (jid, None)
+    assert inner.with_attrs(id="8").text("id") == "8"
