@@ -181,14 +181,10 @@ def claimed(delivery: Delivery, now: int) -> Delivery:
     )
 
 
-def released(delivery: Delivery, now: int) -> Delivery:
-    """A claimed delivery given back, its attempt not made."""
+def released(delivery: Delivery, due_at: int) -> Delivery:
+    """A claimed delivery given back until `due_at`, its attempt not made."""
     return msgspec.structs.replace(
-        delivery,
-        state=DeliveryState.WAITING,
-        attempt=delivery.attempt - 1,
-        due_at=now,
-        updated_at=now,
+        delivery, state=DeliveryState.WAITING, attempt=delivery.attempt - 1, due_at=due_at
     )
 
 

@@ -61,8 +61,12 @@ CLAIM_MARGIN: Final = round((DEADLINE + 5) * clock.SECOND)
 """What must be left of a claim when an attempt begins."""
 SIDELINED: Final = 30 * clock.SECOND
 """How long a due delivery is put off that finds no room, so that those behind it are seen."""
-LARGEST_CARRIED: Final = 64 * 1024
-"""Bytes of a body kept in memory while it waits for its turn; a larger one is read again."""
+LARGEST_CARRIED: Final = 8 * 1024
+"""Bytes of a body kept in memory while it waits for its turn; a larger one is read again. With the
+room there is, that is 40 MB at the most."""
+PUT_OFF_SECONDS: Final = 5.0
+LATE: Final = CLAIM_MARGIN + 2 * round(PUT_OFF_SECONDS) * clock.SECOND
+"""What must be left of a claim for it to go on waiting."""
 OVERFLOW: Final = 2
 """Times the room after which a handed-over delivery is left to its claim's lapse."""
 RESULT_TRIES: Final = 4
@@ -109,11 +113,14 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self.wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
+        self._put_off = Loop("put_off", self.put_off, pause=PUT_OFF_SECONDS)
         self.sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        loops = [self.sweeper, self.wakes] if self._places.delivery_queue_url else [self.sweeper]
+        loops = [self.sweeper, self._put_off]
+        if self._places.delivery_queue_url:
+            loops.append(self.wakes)
         self._intake = [self._tasks.create_task(loop.run(), name=loop.name) for loop in loops]
         return self
 
@@ -122,8 +129,8 @@ class Dispatcher:
         self._stopping = True
         for task in self._intake:
             task.cancel()
-        jobs = self._turns.drain()
-        await asyncio.gather(*(self._release(job) for job in jobs), return_exceptions=True)
+        jobs = self._turns.withdraw()
+        await asyncio.gather(*(self._release(job, 0) for job in jobs), return_exceptions=True)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._idle.wait()
@@ -164,6 +171,17 @@ class Dispatcher:
                 if len(due) < SWEEP_PAGE or not any(taken):
                     break
 
+    async def put_off(self) -> None:
+        """Give back what waits so long that its claim would lapse: its receiver is slow.
+
+        Otherwise the sweeper would claim it again and again, and count attempts nobody made.
+        """
+        now = self._now()
+        late = self._turns.withdraw(lambda job: (job.delivery.due_at or 0) - now < LATE)
+        self._metrics.sidelined.inc(len(late))
+        for job in late:
+            await self._release(job, _sideline())
+
     async def _receive(self) -> None:
         url = self._places.delivery_queue_url
         messages = await self._aws.run(queue.receive(url, queue.LONGEST_POLL))
@@ -203,16 +221,16 @@ class Dispatcher:
         now = self._now()
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
             self._metrics.sidelined.inc()
-            later = now + round(SIDELINED * (1 + _random()))
-            return await self._move(delivery, msgspec.structs.replace(delivery, due_at=later))
+            later = msgspec.structs.replace(delivery, due_at=now + _sideline())
+            return await self._move(delivery, later)
         ours = claimed(delivery, now)
         if not await self._move(delivery, ours):
             return False
         self.hand_over(ours, None)
         return True
 
-    async def _release(self, job: Job) -> None:
-        await self._move(job.delivery, released(job.delivery, self._now()))
+    async def _release(self, job: Job, delay: int) -> None:
+        await self._move(job.delivery, released(job.delivery, self._now() + delay))
 
     async def _move(self, before: Delivery, moved: Delivery) -> bool:
         return await self._aws.run(webhooks.move_delivery(before.tenant_id, before, moved))
@@ -338,6 +356,10 @@ class Dispatcher:
                 due_at=moved.due_at,
             ),
         )
+
+
+def _sideline() -> int:
+    return round(SIDELINED * (1 + _random()))
 
 
 def _ids(delivery: Delivery, **more: object) -> dict[str, object]:

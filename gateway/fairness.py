@@ -5,6 +5,7 @@ bounded for each and in all. What finds no room is not lost: its row waits in th
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -21,9 +22,9 @@ class Limits:
     tenant_slots: int = 64
     """So that it takes four tenants with nothing but dead endpoints to slow the others down."""
     endpoint_slots: int = 8
-    room: int = 2_000
-    tenant_room: int = 400
-    endpoint_room: int = 100
+    room: int = 5_000
+    tenant_room: int = 1_000
+    endpoint_room: int = 500
 
 
 @dataclass
@@ -106,17 +107,20 @@ class Turns(Generic[T]):
         if not tenant.endpoints:
             del self._tenants[tenant_id]
 
-    def drain(self) -> list[T]:
-        """Everything that waits, taken off."""
+    def withdraw(self, late: Callable[[T], bool] = lambda _: True) -> list[T]:
+        """What waits and is `late`, taken off; by default everything.
+
+        An endpoint's are as old as their order: behind one that is not late, none is.
+        """
         jobs: list[T] = []
         for tenant_id, tenant in list(self._tenants.items()):
             for endpoint_id, endpoint in list(tenant.endpoints.items()):
-                jobs += endpoint.waiting
-                endpoint.waiting.clear()
-                if not endpoint.sending:
+                while endpoint.waiting and late(endpoint.waiting[0]):
+                    jobs.append(endpoint.waiting.popleft())
+                    tenant.waiting -= 1
+                    self.waiting -= 1
+                if not endpoint.sending and not endpoint.waiting:
                     del tenant.endpoints[endpoint_id]
-            tenant.waiting = 0
             if not tenant.endpoints:
                 del self._tenants[tenant_id]
-        self.waiting = 0
         return jobs

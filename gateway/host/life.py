@@ -9,15 +9,11 @@ import importlib
 import logging
 import os
 import socket
-import sqlite3
 import time
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO, assert_never, cast
-
-import msgspec
-from google.protobuf.message import DecodeError
 
 from gateway.changes import Change
 from gateway.channel import TO_HOST, Channel, over
@@ -37,10 +33,10 @@ from gateway.frames import (
 )
 from gateway.host import disconnects
 from gateway.host.attempt import Attempt
-from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, with_numbers
+from gateway.host.convert import Account
 from gateway.host.disconnects import Fate, Verdict
-from gateway.host.events import read
-from gateway.host.journal import MOST_HELD, Journal, Order
+from gateway.host.intake import Intake
+from gateway.host.journal import Journal, Order
 from gateway.host.paths import LAST_WORDS
 from gateway.host.sender import Sender, settle_interrupted
 from gateway.host.socket import Socket, dsn
@@ -72,23 +68,17 @@ LOGIN_AFTER_PAIRING: Final = 45.0
 does not try again and says nothing."""
 DISCONNECTED_LIMIT: Final = 300.0
 """Seconds without a login after which a new process dials: a dial may hang for ever."""
-LOOKUP_LIMIT: Final = 2.0
-"""Seconds a message may wait for the number behind its LID: a look-up in a local file."""
 SEND_GRACE: Final = 5.0
 """Seconds the send in hand gets to end before the socket is closed."""
 LOGIN_TO_LEAVE: Final = 15.0
 """Seconds a host that is to log out waits for its first login: only a connection can do that."""
+LOOK: Final = 0.05
 LOG_OUT_LIMIT: Final = 10.0
 DISCONNECT_LIMIT: Final = 3.0
 """Seconds: disconnecting blocks behind a dial in progress."""
-QUIET: Final = 0.2
-"""Seconds without an event after which those that were under way count as taken."""
-DRAIN_LIMIT: Final = 3.0
 FLUSH_LIMIT: Final = 2.0
 
 EXIT_DONE: Final = 0
-EXIT_DISK: Final = 74
-"""EX_IOERR: the journal cannot be written, so no further event may be taken."""
 EXIT_ALONE: Final = 75
 """EX_TEMPFAIL: the gateway is gone or silent."""
 
@@ -151,15 +141,19 @@ class Host:
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
-        self._lookup = asyncio.Event()
         self._ended: asyncio.Future[Stop | None] = self._loop.create_future()
-        self._account = Account(begin.session.phone_number, begin.session.lid)
         self._heard = time.monotonic()
-        self._last_event = 0.0
         self._login_due = time.monotonic() + FIRST_WORD
         first = self._journal.after(0, 1)
         self._passed_on = first[0].sequence - 1 if first else self._journal.last
         self._recorded = self._passed_on
+        self._intake = Intake(
+            self._journal,
+            account=Account(begin.session.phone_number, begin.session.lid),
+            journalled=self._wake.set,
+            obey=self._obey,
+            number_of=lambda lid: self._line().number_of(lid),
+        )
         self._sender = Sender(
             self._journal,
             store=self._store,
@@ -191,7 +185,7 @@ class Host:
             group.create_task(self._beat())
             await self._connect()
             group.create_task(self._sender.run())
-            group.create_task(self._look_up())
+            group.create_task(self._intake.look_up(self._connected))
             stop = await self._ended
             await self._close(stop)
             self._journal.close()
@@ -203,7 +197,7 @@ class Host:
         wire = Socket(
             name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
             uuid=begin.session.id,
-            take=self._take,
+            take=self._intake.take,
             offer=self._on_qr,
             status=self._on_status,
         )
@@ -226,58 +220,6 @@ class Host:
 
     # What the library says.
 
-    def _take(self, code: int, payload: bytes) -> None:
-        """An event, on the library's thread: once this returns, WhatsApp may forget it."""
-        self._last_event = time.monotonic()
-        now = clock.millis()
-        try:
-            notice = read(code, payload, now)
-        except (DecodeError, KeyError, ValueError):
-            log.exception("event.unreadable", extra=fields(code=code, size=len(payload)))
-            return
-        try:
-            self._enter(notice, now)
-        except sqlite3.Error:
-            # Nothing may be acknowledged that is not saved. A new process tries the disk again.
-            log.exception("journal.failed", extra=fields(code=code))
-            os._exit(EXIT_DISK)
-        finally:
-            self._last_event = time.monotonic()
-
-    def _enter(self, notice: "Account | Received | Seen | Verdict | None", now: int) -> None:
-        match notice:
-            case None:
-                return
-            case Account():
-                self._account = notice
-                return
-            case Received(message, key, final):
-                message = as_own(message, self._account)
-                if unknown_lids(message) or self._journal.holding():
-                    if self._journal.hold(key, message, now, final=final):
-                        self._loop.call_soon_threadsafe(self._lookup.set)
-                else:
-                    self._journal.arrived(key, message, now, final=final)
-            case Seen(whatsapp_ids, status):
-                for whatsapp_id in whatsapp_ids:
-                    self._journal.receipt(whatsapp_id, status, now)
-            case Verdict():
-                self._follow(notice, now)
-                self._loop.call_soon_threadsafe(self._obey, notice)
-            case _:
-                assert_never(notice)
-        self._loop.call_soon_threadsafe(self._wake.set)
-
-    def _follow(self, verdict: Verdict, now: int) -> None:
-        change = verdict.change
-        if change is None:
-            return
-        if change.trigger is Trigger.CONNECT:
-            change = msgspec.structs.replace(
-                change, phone_number=self._account.phone_number, lid=self._account.lid
-            )
-        self._journal.change(change, now)
-
     def _obey(self, verdict: Verdict) -> None:
         change = verdict.change
         if change is not None:
@@ -285,7 +227,6 @@ class Host:
                 case Trigger.CONNECT:
                     self._attempt.end()
                     self._connected.set()
-                    self._lookup.set()
                 case Trigger.PAIRED:
                     self._attempt.end()
                     self._confirmed = True
@@ -294,6 +235,7 @@ class Host:
                     if self._connected.is_set():
                         self._login_due = time.monotonic() + DISCONNECTED_LIMIT
                     self._connected.clear()
+            self._pulse()
         if verdict.fate is not Fate.STAY:
             self._end(None)
 
@@ -315,7 +257,7 @@ class Host:
         self._judge(disconnects.undialled(why))
 
     def _judge(self, verdict: Verdict) -> None:
-        self._follow(verdict, clock.millis())
+        self._intake.follow(verdict, clock.millis())
         self._wake.set()
         self._obey(verdict)
 
@@ -375,34 +317,6 @@ class Host:
                 if not entries:
                     break
 
-    async def _look_up(self) -> None:
-        """Find the numbers of messages that came under a LID alone, then publish them."""
-        while True:
-            await self._lookup.wait()
-            self._lookup.clear()
-            # Before the first login a look-up would abort the whole process.
-            await self._connected.wait()
-            while held := self._journal.held():
-                for each in held:
-                    numbers: dict[str, str] = {}
-                    if len(held) <= MOST_HELD:
-                        numbers = await self._numbers(unknown_lids(each.message))
-                    message = with_numbers(each.message, numbers)
-                    self._journal.release(each.number, message, each.at)
-                    self._wake.set()
-
-    async def _numbers(self, lids: frozenset[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        try:
-            async with asyncio.timeout(LOOKUP_LIMIT):
-                for lid in lids:
-                    number = await self._line().number_of(lid)
-                    if number is not None:
-                        found[lid] = number
-        except TimeoutError:
-            log.warning("lid.lookup_timed_out")
-        return found
-
     async def _beat(self) -> None:
         """Say that we live, forget what is recorded, and watch for silence on either side."""
         forgotten = self._recorded
@@ -419,18 +333,21 @@ class Host:
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
-            await self._channel.send(
-                Pulse(
-                    connected=self._connected.is_set(),
-                    sending_for=self._sender.sending_for,
-                    journal_depth=self._journal.last - self._recorded,
-                )
-            )
+            self._pulse()
             waits_for_phone = self._attempt.begun and not self._confirmed
             if waits_for_phone and self._attempt.overdue():
                 self._on_status("timeout")
             elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
                 self._judge(SILENT)
+
+    def _pulse(self) -> None:
+        self._channel.post(
+            Pulse(
+                connected=self._connected.is_set(),
+                sending_for=self._sender.sending_for,
+                journal_depth=self._journal.last - self._recorded,
+            )
+        )
 
     # The end.
 
@@ -448,7 +365,7 @@ class Host:
                 detail = await self._log_out()
             if self._connected.is_set():
                 await _within(DISCONNECT_LIMIT, self._line().disconnect())
-                await self._quiet()
+                await self._intake.quiet()
             if not stop.quiet:
                 self._journal.release_all(clock.millis())
             if stop.log_out:
@@ -468,7 +385,7 @@ class Host:
             and not self._attempt.begun
             and not self._library_ended
         ):
-            await asyncio.sleep(QUIET / 4)
+            await asyncio.sleep(LOOK)
         if not self._connected.is_set():
             return NOT_REMOVED
         try:
@@ -476,13 +393,6 @@ class Host:
         except (TimeoutError, NotRemoved):
             return NOT_REMOVED
         return None
-
-    async def _quiet(self) -> None:
-        """Wait until the library's thread has handed over what it had."""
-        until = time.monotonic() + DRAIN_LIMIT
-        self._last_event = time.monotonic()
-        while time.monotonic() < until and time.monotonic() - self._last_event < QUIET:  # noqa: ASYNC110 (another thread's clock)
-            await asyncio.sleep(QUIET / 4)
 
     async def _flushed(self) -> None:
         while (  # noqa: ASYNC110 (only on the way out)

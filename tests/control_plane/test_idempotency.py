@@ -1,6 +1,7 @@
 """`Idempotency-Key`: once, and the same answer."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from control_plane.idempotency import parse_key
 from control_plane.problems import Problem
 from shared import clock
+from shared.aws import Op
+from shared.env import Places
+from shared.errors import Unavailable
 from shared.session import SessionState
 from shared.store import idempotency
 from shared.store.idempotency import Claim
@@ -148,3 +152,27 @@ def test_quoted_and_bare_are_the_same_key(key: str) -> None:
     quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     assert parse_key(quoted) == key
+
+
+@pytest.mark.parametrize("outcome", ["finish", "release"])
+def test_a_record_that_cannot_be_written_does_not_change_the_answer(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Done is done, and refused is refused, whatever becomes of the key."""
+    run = tenant.stage.aws.run
+    action = {"finish": "update_item", "release": "delete_item"}[outcome]
+
+    def forgetful(op: Op[Any]) -> Any:
+        if op.action == action and op.params(Places())["Key"]["PK"]["S"].endswith("#I"):
+            raise Unavailable(op.service, op.action, "test")
+        return run(op)
+
+    session_id = tenant.session(SessionState.CONNECTED)
+    path = f"/v1/sessions/{session_id}/{'stop' if outcome == 'finish' else 'start'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", forgetful)
+        answer = keyed(tenant, "k", {}, path)
+
+    assert answer.status_code == {"finish": 202, "release": 409}[outcome]
+    again = keyed(tenant, "k", {}, path)
+    assert again.json()["code"] == "request_running"

@@ -12,7 +12,7 @@ from shared import apikey, clock
 from shared.commands import DeleteSession, PurgeTenant
 from shared.keyring import Keyring
 from shared.store import tenants
-from shared.tenant import ALL_SCOPES
+from shared.tenant import ALL_SCOPES, TenantStatus
 from tests.control_plane.conftest import Api, MakeStage, Stage, Tenant
 
 GARBAGE = (
@@ -272,3 +272,14 @@ def test_the_operator_makes_a_tenant_and_its_first_key(stage: Stage) -> None:
     assert less["scopes"] == ["events:read"]
     answer = Api(stage, key["key"]).get("/v1/sessions")
     assert answer.headers["ratelimit-policy"] == '"tenant";q=7;w=60'
+
+
+def test_a_key_remembered_elsewhere_makes_nothing_for_a_suspended_tenant(
+    stage: Stage, tenant: Tenant
+) -> None:
+    """Sessions and keys are made only while the tenant's own row says active."""
+    assert tenant.get("/v1/sessions").status_code == 200
+    assert stage.aws.run(tenants.set_status(tenant.id, TenantStatus.SUSPENDED))
+
+    assert tenant.post("/v1/sessions", {"name": "x"}).status_code == 401
+    assert tenant.post("/v1/keys", {"name": "x"}).status_code == 401

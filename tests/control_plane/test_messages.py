@@ -149,6 +149,20 @@ def test_a_session_that_cannot_send_says_so(tenant: Tenant, state: SessionState)
         assert "removed on the phone. Start it to pair again." in problem["detail"]
 
 
+@pytest.mark.parametrize("order", ["stop", "delete"])
+def test_a_session_that_was_ordered_away_takes_no_message(tenant: Tenant, order: str) -> None:
+    """What the tenant wants counts, though the socket is still open."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    if order == "stop":
+        tenant.post(f"/v1/sessions/{session_id}/stop")
+    else:
+        tenant.delete(f"/v1/sessions/{session_id}")
+
+    answer = tenant.post(path(session_id), {"to": NUMBER, "text": "x"})
+
+    assert answer.json()["code"] == "session_cannot_send"
+
+
 def test_a_preference_waits_for_the_outcome(tenant: Tenant) -> None:
     """`Prefer: wait` answers 200 once the message left the queue."""
     session_id = tenant.session(SessionState.CONNECTED)

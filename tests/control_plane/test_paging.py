@@ -5,10 +5,12 @@ import base64
 import msgspec
 import pytest
 
+from control_plane import limits
 from control_plane.limits import LARGEST_CHUNK, Limiter
 from control_plane.problems import KINDS, QUOTA_EXCEEDED, ProblemOut, misfit
 from shared import clock
 from shared.errors import Unavailable
+from shared.ids import TenantId
 from tests.control_plane.conftest import Stage, Tenant
 
 
@@ -122,6 +124,20 @@ def test_several_processes_share_one_limit(stage: Stage, tenant: Tenant, limit: 
 
     assert total <= limit
     assert total >= limit - 3
+
+
+def test_accounts_of_past_windows_are_dropped(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded by the tenants of a minute."""
+    monkeypatch.setattr(limits, "LARGEST_MEMORY", 2)
+    limiter = Limiter(stage.aws, 10)
+    moment = clock.millis()
+
+    for n in range(4):
+        limiter.take(TenantId(f"ten_{n}"), None, moment + n * 30_000)
+
+    assert len(limiter._accounts) <= 2  # pyright: ignore[reportPrivateUsage] - what is bounded
 
 
 def test_every_answer_carries_its_request_id_and_security_headers(stage: Stage) -> None:

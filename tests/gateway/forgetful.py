@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.host import life
+from gateway.host import intake
 from gateway.host.convert import Account
 from sandbox import trust
 from shared.events import ReceivedMessage
@@ -11,7 +11,7 @@ from shared.events import ReceivedMessage
 def install() -> None:
     """Lead the host to the sandbox, and forget the numbers beside the LIDs."""
     trust.install()
-    life.as_own = _forget  # pyright: ignore[reportPrivateImportUsage] (a test replaces it)
+    intake.as_own = _forget
 
 
 def _forget(message: ReceivedMessage, _: Account) -> ReceivedMessage:

@@ -134,6 +134,10 @@ class Gateway:
         """Wait until the host has a message in the library's hands."""
         await self._poll(lambda: any(each.sending_for > 0 for each in self._hosts(session)))
 
+    async def until_drained(self, session: Session) -> None:
+        """Wait until the host says that all its entries are recorded."""
+        await self._poll(lambda: any(each.journal_depth == 0 for each in self._hosts(session)))
+
     async def until_journalled(self, session: Session) -> None:
         """Wait until the host has an entry that is not recorded."""
         await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))

@@ -315,6 +315,26 @@ async def test_what_finds_no_room_is_put_off_and_not_lost(world: World) -> None:
     assert len(receiver.requests) == 6
 
 
+async def test_attempts_nobody_made_are_not_counted(world: World) -> None:
+    """What waits long behind a slow receiver is given back before its claim lapses."""
+    time = Clock()
+    receiver = Receiver(pause=0.5)
+    limits = Limits(endpoint_slots=1)
+    async with served(receiver) as url, opened(world, time, limits) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second = await owed(world, endpoint), await owed(world, endpoint)
+        dispatcher.hand_over(*first)
+        dispatcher.hand_over(*second)
+        await dispatcher.put_off()
+        assert dispatcher.waiting == 1
+        time.ahead = CLAIM - dispatcher_module.LATE + clock.SECOND
+        await dispatcher.put_off()
+        assert dispatcher.waiting == 0
+        late = await row(world, second[0])
+        assert (late.state, late.attempt) == (DeliveryState.WAITING, 0)
+        assert (late.due_at or 0) >= time() + 20 * clock.SECOND
+
+
 async def test_stopping_finishes_what_is_in_hand_and_gives_back_the_rest(world: World) -> None:
     """What was begun is finished; what was not can be taken by others at once, as not begun."""
     receiver = Receiver(pause=0.3)

@@ -89,8 +89,14 @@ class Fairness(RuleBasedStateMachine):
 
     @rule()
     def drains(self) -> None:
-        assert sorted(self.turns.drain()) == sorted(self.waiting)
+        assert sorted(self.turns.withdraw()) == sorted(self.waiting)
         self.waiting = []
+
+    @rule(number=st.integers(0, 60))
+    def grows_late(self, number: int) -> None:
+        late = [job for job in self.waiting if job[2] < number]
+        assert sorted(self.turns.withdraw(lambda job: job[2] < number)) == sorted(late)
+        self.waiting = [job for job in self.waiting if job not in late]
 
     @invariant()
     def counts(self) -> None:

@@ -135,6 +135,7 @@ async def test_a_killed_host_is_started_again_and_loses_nothing(
     await control.create_person(BEN, "Ben")
     pid = here.pid(session)
     assert pid is not None
+    await here.until_drained(session)
     here.away = True
     await control.send(BEN, ANNA, "before")
     await here.until_journalled(session)

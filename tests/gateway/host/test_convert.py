@@ -50,6 +50,10 @@ ME, ME_LID = "4915112345678@s.whatsapp.net", "756772701718111@lid"
 GROUP = "120363041234567890@g.us"
 
 
+NOBODY = JID(User="", Server="", Device=0, RawAgent=0, Integrator=0, IsEmpty=True)
+"""How the library writes an address it does not know."""
+
+
 def info(chat: str, sender: str, **how: Any) -> MessageInfo:
     source = MessageSource(
         Chat=jid(chat),
@@ -57,12 +61,19 @@ def info(chat: str, sender: str, **how: Any) -> MessageInfo:
         IsFromMe=how.pop("from_me", False),
         IsGroup=chat.endswith("g.us"),
     )
-    for name, field in (("sender_alt", "SenderAlt"), ("recipient_alt", "RecipientAlt")):
-        if name in how:
-            getattr(source, field).CopyFrom(jid(how.pop(name)))
+    source.BroadcastListOwner.CopyFrom(NOBODY)
+    source.SenderAlt.CopyFrom(jid(how.pop("sender_alt")) if "sender_alt" in how else NOBODY)
+    source.RecipientAlt.CopyFrom(
+        jid(how.pop("recipient_alt")) if "recipient_alt" in how else NOBODY
+    )
     return MessageInfo(
         MessageSource=source,
         ID=how.pop("id", "3A01"),
+        ServerID=0,
+        Type="text",
+        Multicast=False,
+        MediaType="",
+        Edit="",
         Pushname=how.pop("name", "Ben"),
         Timestamp=1_700_000_000_000,
         Category=how.pop("category", ""),
@@ -70,7 +81,18 @@ def info(chat: str, sender: str, **how: Any) -> MessageInfo:
 
 
 def event(content: Message, about: MessageInfo | None = None) -> MessageEvent:
-    made = MessageEvent(Info=about or info(BEN, BEN))
+    made = MessageEvent(
+        Info=about or info(BEN, BEN),
+        IsEphemeral=False,
+        IsViewOnce=False,
+        IsViewOnceV2=False,
+        IsViewOnceV2Extension=False,
+        IsDocumentWithCaption=False,
+        IsLottieSticker=False,
+        IsEdit=False,
+        UnavailableRequestID="",
+        RetryCount=0,
+    )
     # The library's schema and ours describe the same message by two generated classes.
     made.Message.ParseFromString(  # pyright: ignore[reportUnknownMemberType] (the stub hides it)
         content.SerializeToString()
@@ -127,6 +149,13 @@ WRAPPERS = [
                 messageContextInfo=MessageContextInfo(),
             ),
             None,
+        ),
+        (
+            Message(
+                imageMessage=ImageMessage(),
+                senderKeyDistributionMessage=SenderKeyDistributionMessage(groupID="g"),
+            ),
+            Unsupported("imageMessage"),
         ),
         (Message(), Unsupported("unknown")),
         (Message(messageContextInfo=MessageContextInfo()), Unsupported("unknown")),

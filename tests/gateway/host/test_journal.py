@@ -111,6 +111,17 @@ def test_entries_count_from_one_and_survive(journal: Journal, tmp_path: Path) ->
         assert again.after(0, -1)[0].event.sequence == 3
 
 
+def test_without_shared_memory_it_is_the_same(tmp_path: Path) -> None:
+    """On a network file system there is no write-ahead log; nothing else changes."""
+    for last in (1, 2):
+        with Journal(
+            tmp_path, SESSION, mint=lambda: EventId(clock.mint(ids.EVENT)), mode="delete"
+        ) as journal:
+            assert journal.change(Change(trigger=Trigger.START), NOW)
+            assert journal.last == last
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
 def test_a_killed_writer_leaves_whole_entries(journal: Journal, tmp_path: Path) -> None:
     """Whatever was not committed when the process died is as if it had never been."""
     journal.change(Change(trigger=Trigger.START), NOW)

@@ -1,0 +1,89 @@
+"""The supervisor without a host."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.house import House, last_words
+from gateway.nursery import Nursery
+from gateway.supervisor import Supervisor
+from shared import clock
+from shared.env import Settings, for_hosts
+from shared.errors import Malformed, Misconfigured, NotHeld
+from shared.ids import SessionId, TenantId
+from tests.gateway.gateway import new_session, order
+
+
+async def _never(*_: object) -> None:
+    pytest.fail("nothing is to be stored")
+
+
+def supervisor(store: str) -> Supervisor:
+    return Supervisor(
+        settings=Settings(device_store=store), record=_never, offer=_never, now=clock.millis
+    )
+
+
+async def test_a_store_that_is_not_supported_yet_is_refused() -> None:
+    """Better than half-working: credentials in a database need more than a URL."""
+    with pytest.raises(Misconfigured, match="ZAPGATE_DEVICE_STORE"):
+        supervisor("postgresql://db.example/devices")
+
+
+async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
+    """A send is refused without having been done; stopping and erasing do no harm."""
+    session, here = new_session(), supervisor(str(tmp_path))
+    assert not here.holds(session.id)
+    assert here.snapshot() == []
+    with pytest.raises(NotHeld):
+        await here.send(order(session, "+4915112345679", "hello"), repeated=False)
+    await here.stop(session.id)
+    await here.erase(session)
+    await here.close()
+
+
+async def test_a_closing_gateway_starts_nothing(tmp_path: Path) -> None:
+    """A session that is won on the way out belongs to the next gateway."""
+    here = supervisor(str(tmp_path))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.run())
+        await asyncio.sleep(0)
+        await here.close()
+        with pytest.raises(NotHeld):
+            await here.start(new_session())
+
+
+@pytest.mark.parametrize(
+    ("tenant_id", "session_id"), [("..", None), (None, "../../etc"), ("", None), (None, "")]
+)
+def test_a_folder_is_named_by_ids_only(
+    tmp_path: Path, tenant_id: str | None, session_id: str | None
+) -> None:
+    """No id, however it came here, leads out of the device store."""
+    session = new_session()
+    if tenant_id is not None:
+        session = msgspec.structs.replace(session, tenant_id=TenantId(tenant_id))
+    if session_id is not None:
+        session = msgspec.structs.replace(session, id=SessionId(session_id))
+    house = House(
+        settings=Settings(device_store=str(tmp_path)),
+        nursery=Nursery(for_hosts({}), "INFO"),
+        record=_never,
+        offer=_never,
+        now=clock.millis,
+        closing=asyncio.Event(),
+        gate=asyncio.Semaphore(1),
+    )
+    with pytest.raises(Malformed):
+        house.folder(session)
+
+
+def test_last_words_are_found_without_numbers(tmp_path: Path) -> None:
+    """Of all that an aborting library prints, the line that says why."""
+    assert last_words(tmp_path) is None
+    (tmp_path / "host.log").write_text("Press Ctrl+C to exit\n")
+    assert last_words(tmp_path) is None
+    (tmp_path / "host.log").write_text("x\npanic: no device 4915112345678\ngoroutine 1\n")
+    assert last_words(tmp_path) == "panic: no device …"
