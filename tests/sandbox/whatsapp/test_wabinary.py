@@ -211,6 +211,15 @@ def test_what_cannot_be_written_is_refused() -> None:
         encode(Node("list", {}, (node("item"),) * (1 << 16)))
 
 
+def test_long_lists_and_rare_addresses_survive() -> None:
+    """More than 255 children, and an address of another service's user."""
+    many = Node("list", {}, (node("item"),) * 300)
+    foreign = node("message", {"from": Jid("1-23", "interop", 4, 5)})
+
+    assert decode(encode(many)) == many
+    assert decode(encode(foreign)) == foreign
+
+
 def test_an_empty_attribute_is_left_out() -> None:
     """Clients take an attribute that is there for one that says something."""
     assert decode(encode(node("iq", {"type": ""}))) == node("iq")
