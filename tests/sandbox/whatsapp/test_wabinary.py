@@ -175,6 +175,7 @@ def test_another_implementation_writes_the_same(value: Node, wire: str) -> None:
         b"\0\0",
         b"\0\xf8\0",
         b"\0\xf8\1\0",
+        b"\0\xf8\3\x19\x08\xf1",
         b"\0\xf8\1\xfc\1\xff",
         b"\0\xf8\1",
         b"\0\xf8\1\x19\x19",
