@@ -32,6 +32,8 @@ class House:
     record: Record
     offer: Publish
     now: Callable[[], int]
+    until: Callable[[Session], float | None]
+    """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""
     closing: asyncio.Event
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
     gate: asyncio.Semaphore

@@ -96,7 +96,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await parts.enter_async_context(outbox)
 
         supervisor = Supervisor(
-            settings=settings, record=outbox.record, offer=outbox.offer, now=clock.millis
+            settings=settings,
+            record=outbox.record,
+            offer=outbox.offer,
+            now=clock.millis,
+            until=lambda session: leaseholder.hosts_until(session.shard),
         )
         await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
         parts.push_async_callback(supervisor.close)

@@ -44,8 +44,12 @@ class Supervisor:
         record: Record,
         offer: Publish,
         now: Callable[[], int],
+        until: Callable[[Session], float | None],
     ) -> None:
-        """Raises Misconfigured for a device store that cannot be used."""
+        """`until` says how long (monotonic seconds) a session's host may live.
+
+        Raises Misconfigured for a device store that cannot be used.
+        """
         if "://" in settings.device_store:
             raise Misconfigured(
                 "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
@@ -56,6 +60,7 @@ class Supervisor:
             record=record,
             offer=offer,
             now=now,
+            until=until,
             closing=asyncio.Event(),
             gate=asyncio.Semaphore(STARTS_AT_ONCE),
         )

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from gateway.frames import Begin
+from gateway.frames import Begin, Pulse
 from gateway.host.life import EXIT_ALONE
 from gateway.nursery import Nursery
 from shared.env import for_hosts
@@ -63,23 +65,31 @@ async def test_a_host_sees_no_secret(nursery: Nursery, monkeypatch: pytest.Monke
     assert "NEONIZE_BOT_TAG=off" in environment
 
 
-async def test_a_host_without_a_gateway_ends_itself(nursery: Nursery, tmp_path: Path) -> None:
-    """It hears nothing: its lease may have passed to another, so it lets go of the device."""
+async def test_a_host_without_a_lease_is_ended(nursery: Nursery, tmp_path: Path) -> None:
+    """Its shard may be another's by now: even one that was frozen does nothing any more."""
+    silent = socket.create_server(("127.0.0.1", 0))
     child = await nursery.fork()
     folder = tmp_path / "session"
     folder.mkdir()
+    until = time.monotonic() + 5
     child.channel.post(
         Begin(
             session=new_session(),
             folder=str(folder),
             store=str(folder / "device.db"),
-            proxy="http://127.0.0.1:1",
-            silence_limit=0.5,
+            proxy=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            until=until,
         )
     )
-    async with asyncio.timeout(10):
-        assert await child.ended() in {EXIT_ALONE, 0}
+    async with asyncio.timeout(15):
+        while not any(isinstance(frame, Pulse) for frame in await child.channel.receive()):
+            pass
+        os.kill(child.pid, signal.SIGSTOP)
+        await asyncio.sleep(until - time.monotonic())
+        os.kill(child.pid, signal.SIGCONT)
+        assert await child.ended() == -signal.SIGALRM
     await child.channel.close()
+    silent.close()
 
 
 async def test_a_host_ends_with_its_channel(nursery: Nursery) -> None:

@@ -22,7 +22,11 @@ async def _never(*_: object) -> None:
 
 def supervisor(store: str) -> Supervisor:
     return Supervisor(
-        settings=Settings(device_store=store), record=_never, offer=_never, now=clock.millis
+        settings=Settings(device_store=store),
+        record=_never,
+        offer=_never,
+        now=clock.millis,
+        until=lambda _: None,
     )
 
 
@@ -73,6 +77,7 @@ def test_a_folder_is_named_by_ids_only(
         record=_never,
         offer=_never,
         now=clock.millis,
+        until=lambda _: None,
         closing=asyncio.Event(),
         gate=asyncio.Semaphore(1),
     )
