@@ -117,6 +117,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=metrics,
                 lease_seconds=settings.lease_seconds,
                 now=clock.millis,
+                holds=supervisor.holds,
             )
 
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
