@@ -166,7 +166,7 @@ class ShardInbox:
                 await asyncio.sleep(RESUME_PAUSE)
                 continue
             except Exception:
-                # A row that cannot be read must not end the gateway, which would only meet it again.
+                # A row that cannot be read must not end the gateway: it would only meet it again.
                 log.exception("shard.not_resumed", extra=fields(shard=self._shard))
                 await asyncio.sleep(LONG_RESUME_PAUSE)
                 continue
@@ -214,7 +214,8 @@ class ShardInbox:
     async def _group(self, orders: list[Order]) -> None:
         """Carry out one session's commands; after one that is given back, so is the rest."""
         left = list(orders)
-        for run in runs(orders):
+        for waiting in runs(orders):
+            run = waiting
             while run:
                 # A session that is not here is looked up first, and answers come in any order:
                 # so the first message goes alone, and brings it up for the others.
