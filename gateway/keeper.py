@@ -134,7 +134,9 @@ class Keeper:
         self._stop: Stop | None = None
         self._nudge = asyncio.Event()
         self._orders: dict[MessageId, _Order] = {}
-        self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
+        self._recorder = Recorder(
+            session, house.record, house.offer, house.aside.put, self._on_recorded
+        )
         self._restarts = 0
         self._ended = False
         self._failures = 0

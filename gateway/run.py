@@ -198,6 +198,13 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "Journal entries not yet recorded",
         sum(status.journal_depth for status in statuses),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_events_set_aside",
+        "Events the table refused, kept beside their session's journal",
+        (),
+        (((), supervisor.set_aside),),
+    )
     yield gauge(
         "zapgate_host_restarts",
         "Restarts of the hosts of the sessions held",

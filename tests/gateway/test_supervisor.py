@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.aside import Aside
 from gateway.house import House, last_words
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
@@ -76,6 +77,7 @@ def test_a_folder_is_named_by_ids_only(
         nursery=Nursery(for_hosts({}), "INFO"),
         record=_never,
         offer=_never,
+        aside=Aside(lambda _: tmp_path, clock.millis),
         now=clock.millis,
         until=lambda _: None,
         closing=asyncio.Event(),
