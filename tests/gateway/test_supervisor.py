@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.aside import Aside
 from gateway.house import House, last_words
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
@@ -22,7 +23,11 @@ async def _never(*_: object) -> None:
 
 def supervisor(store: str) -> Supervisor:
     return Supervisor(
-        settings=Settings(device_store=store), record=_never, offer=_never, now=clock.millis
+        settings=Settings(device_store=store),
+        record=_never,
+        offer=_never,
+        now=clock.millis,
+        until=lambda _: None,
     )
 
 
@@ -72,7 +77,9 @@ def test_a_folder_is_named_by_ids_only(
         nursery=Nursery(for_hosts({}), "INFO"),
         record=_never,
         offer=_never,
+        aside=Aside(lambda _: tmp_path, clock.millis),
         now=clock.millis,
+        until=lambda _: None,
         closing=asyncio.Event(),
         gate=asyncio.Semaphore(1),
     )

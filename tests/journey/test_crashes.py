@@ -30,6 +30,15 @@ async def until(fact: Callable[[], Awaitable[bool]], what: str) -> None:
         raise TimeoutError(f"not seen in {PATIENCE:g} s: {what}") from None
 
 
+def alive(pids: list[int]) -> bool:
+    """Whether any of these processes is more than an entry that waits to be reaped."""
+    return any(
+        (stat := Path(f"/proc/{pid}/stat")).exists()
+        and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        for pid in pids
+    )
+
+
 def hosts(gateway: Plane) -> list[int]:
     """The session hosts below a gateway: its grandchildren, behind the zygote."""
     return [host for zygote in children(gateway.process.pid) for host in children(zygote)]
@@ -96,6 +105,31 @@ async def test_killing_the_gateway_loses_and_doubles_nothing(own_product: Produc
             heard = Counter(each.text for each in await cast.people.received(cast.contact))
             assert all(heard[text] == 1 for text in certain)
             assert all(heard[text] <= 1 for text in texts)
+
+
+async def test_a_frozen_gateway_keeps_no_device(own_product: Product) -> None:
+    """Its hosts are gone before the next gateway has one, and it does not want them back."""
+    async with own_product.cast() as cast, own_product.gateway() as frozen:
+        await _link(own_product, cast)
+        os.kill(frozen.process.pid, signal.SIGSTOP)
+        try:
+            async with own_product.gateway() as other:
+
+                async def passed_on() -> bool:
+                    owners = [each for each in (frozen, other) if alive(hosts(each))]
+                    assert len(owners) < 2
+                    return owners == [other]
+
+                await until(passed_on, "the other gateway's host")
+                await story.confirm(cast, await story.send(cast, "from the other"))
+                os.kill(frozen.process.pid, signal.SIGCONT)
+                await story.confirm(cast, await story.send(cast, "and once more"))
+                assert alive(hosts(other))
+                assert not alive(hosts(frozen))
+                types = [each.event["type"] for each in cast.receiver.seen]
+                assert "session.failed" not in types
+        finally:
+            os.kill(frozen.process.pid, signal.SIGCONT)
 
 
 async def test_killing_a_host_brings_it_back(own_product: Product) -> None:
