@@ -57,7 +57,7 @@ KINDS: Final[dict[str, Kind]] = {
     "idempotency_key_reused": Kind(
         422, "The idempotency key was used for another request", "Take a new key."
     ),
-    "limit_reached": Kind(422, "There are too many", "Delete one that is no longer needed."),
+    "limit_reached": Kind(422, "There are too many", "Delete or revoke one that is not needed."),
     "rate_limited": Kind(429, "Too many requests", "Wait for `Retry-After` seconds."),
     "request_failed": Kind(400, "The request cannot be answered", "See `detail`."),
     "internal_error": Kind(500, "Our fault", "Tell us the request id."),

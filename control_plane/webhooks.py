@@ -16,6 +16,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane import paging
+from control_plane.auth import unauthorized
 from control_plane.call import Call
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
@@ -26,7 +27,7 @@ from shared.errors import Contended
 from shared.ids import EndpointId, SessionId
 from shared.store import sessions
 from shared.store import webhooks as store
-from shared.store.dynamo import Range
+from shared.store.tenants import Making
 from shared.tenant import Scope
 from shared.webhook import (
     ENDPOINTS_PER_TENANT,
@@ -135,11 +136,6 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
     def work() -> Answer[EndpointCreated]:
         plane = request.plane
         wanted = _found_sessions(request, data.sessions)
-        many = plane.aws.run(store.every_endpoint(request.tenant_id, Range(ENDPOINTS_PER_TENANT)))
-        if len(many.rows) >= ENDPOINTS_PER_TENANT:
-            raise Problem(
-                "limit_reached", f"A tenant has at most {ENDPOINTS_PER_TENANT} endpoints."
-            )
         endpoint_id = EndpointId(clock.mint(ids.ENDPOINT))
         secret = signing.webhook_secret(secrets.token_bytes(signing.SECRET_BYTES))
         now = plane.now()
@@ -158,8 +154,15 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
         nonce = secrets.token_bytes(sealing.NONCE_BYTES)
         sealed = sealing.seal(plane.keyring.seals, row.owner, secret, nonce)
         row = msgspec.structs.replace(row, sealed_secret=sealed)
-        # A fresh id is never taken: False is our own write, sent again.
-        plane.aws.run(store.create_endpoint(request.tenant_id, row))
+        making = plane.aws.run(store.create_endpoint(request.tenant_id, row, ENDPOINTS_PER_TENANT))
+        if making is Making.FULL:
+            raise Problem(
+                "limit_reached", f"A tenant has at most {ENDPOINTS_PER_TENANT} endpoints."
+            )
+        if making is Making.CLOSED:
+            # It was suspended or deleted, and this process had not heard.
+            plane.keys.forget(request.tenant_id)
+            raise unauthorized()
         body = EndpointCreated(secret=secret, **msgspec.structs.asdict(shown(row)))
         return Answer(201, body, f"{PATH}/{endpoint_id}")
 

@@ -23,9 +23,9 @@ from shared.store.dynamo import (
     put,
     query,
     to_item,
-    transact,
 )
-from shared.webhook import Delivery, Endpoint
+from shared.store.tenants import Making, erase_counted, make_counted
+from shared.webhook import ENDPOINTS_PER_TENANT, Delivery, Endpoint
 
 KEEP: int = 30 * clock.DAY
 """How long events and deliveries are kept."""
@@ -47,8 +47,11 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     session_id: SessionId | None = None
 
 
-def create_endpoint(tenant_id: TenantId, endpoint: Endpoint) -> Op[bool]:
-    return put(to_item(endpoint, keys.endpoint(tenant_id, endpoint.id)), ABSENT).alone()
+def create_endpoint(
+    tenant_id: TenantId, endpoint: Endpoint, most: int = ENDPOINTS_PER_TENANT
+) -> Op[Making]:
+    row = put(to_item(endpoint, keys.endpoint(tenant_id, endpoint.id)), ABSENT)
+    return make_counted(tenant_id, "endpoints", most, (row,))
 
 
 def read_endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Op[Endpoint | None]:
@@ -78,7 +81,8 @@ def delete_endpoint(tenant_id: TenantId, endpoint_id: EndpointId, now: int) -> O
         keys.former_endpoint(tenant_id, endpoint_id),
         ttl=(now + FORMER_KEPT) // clock.SECOND,
     )
-    return transact([delete(keys.endpoint(tenant_id, endpoint_id), PRESENT), put(former)])
+    rows = (delete(keys.endpoint(tenant_id, endpoint_id), PRESENT), put(former))
+    return erase_counted(tenant_id, "endpoints", rows)
 
 
 def every_former_endpoint(tenant_id: TenantId, rows: Range) -> Op[Page[FormerEndpoint]]:

@@ -70,7 +70,7 @@ class Stage:
             created_at=now,
         )
         assert self.aws.run(tenants.create(tenant_id, row))
-        assert self.aws.run(tenants.add_key(tenant_id, key, rate_limit))
+        assert self.aws.run(tenants.add_key(tenant_id, key, rate_limit)) is tenants.Making.MADE
         return Tenant(self, text, tenant_id, key.id)
 
 

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import msgspec
 import pytest
 
@@ -149,10 +151,23 @@ def test_an_overlap_has_a_bound(tenant: Tenant) -> None:
 
 
 def test_a_tenants_keys_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Suspending writes each of them in one request, so there are not many."""
-    monkeypatch.setattr(keys, "KEYS_PER_TENANT", 2)
+    """However many are asked for at once; one that works no more makes room for another."""
+    monkeypatch.setattr(keys, "KEYS_PER_TENANT", 3)
 
-    assert tenant.post("/v1/keys", {"name": "x"}).status_code == 201
+    def make(number: int) -> httpx.Response:
+        return tenant.post("/v1/keys", {"name": str(number)})
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(make, range(6)))
+
+    made = [each.json()["id"] for each in answers if each.status_code == 201]
+    assert len(made) == 2
+    assert {each.json()["code"] for each in answers if each.status_code != 201} == {"limit_reached"}
+    tenant.delete(f"/v1/keys/{made[0]}")
+    new = tenant.post("/v1/keys", {"name": "new"})
+    assert new.status_code == 201
+    listed = {each["id"] for each in tenant.get("/v1/keys").json()["data"]}
+    assert listed == {tenant.key_id, made[1], new.json()["id"]}
     assert tenant.post("/v1/keys", {"name": "x"}).json()["code"] == "limit_reached"
 
 
@@ -283,9 +298,13 @@ def test_the_operator_makes_a_tenant_and_its_first_key(stage: Stage) -> None:
 def test_a_key_remembered_elsewhere_makes_nothing_for_a_tenant_that_is_not_active(
     stage: Stage, tenant: Tenant, status: TenantStatus
 ) -> None:
-    """Sessions and keys are made only while the tenant's own row says active."""
+    """Sessions, keys and endpoints are made only while the tenant's own row says active."""
     assert tenant.get("/v1/sessions").status_code == 200
     assert stage.aws.run(tenants.set_status(tenant.id, status))
 
     assert tenant.post("/v1/sessions", {"name": "x"}).status_code == 401
+    stage.app.state["plane"].keys.look_up(tenant.key)
     assert tenant.post("/v1/keys", {"name": "x"}).status_code == 401
+    stage.app.state["plane"].keys.look_up(tenant.key)
+    endpoint = {"url": "https://hooks.example.com/"}
+    assert tenant.post("/v1/webhooks", endpoint).status_code == 401

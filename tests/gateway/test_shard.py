@@ -535,7 +535,7 @@ async def test_a_purged_tenant_leaves_nothing(world: World) -> None:
         scopes=(),
         created_at=0,
     )
-    assert await world.aws.run(tenants.add_key(tenant_id, key))
+    assert await world.aws.run(tenants.add_key(tenant_id, key)) is tenants.Making.MADE
     owned = [await world.session(tenant_id, state=SessionState.STOPPED) for _ in range(7)]
     purge = msgspec.structs.replace(PurgeTenant(**base(owned[0])), session_id=OTHER)
     async with served(world) as shard:
