@@ -418,7 +418,7 @@ class Keeper:
         journal.release_all(now)
         if stop is not None:
             journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
-        settle_interrupted(journal, self._house.folder(self.session) / STORE, now)
+        settle_interrupted(journal, self._house.folder(self.session) / STORE, now, again=False)
         for order in list(self._orders.values()):
             change = MessageChange(
                 message_id=order.command.message_id,

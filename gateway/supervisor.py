@@ -17,6 +17,8 @@ from gateway.changes import Change
 from gateway.frames import Entry, Stop
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
+from gateway.host.paths import STORE
+from gateway.host.sender import settle_interrupted
 from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
@@ -211,7 +213,13 @@ class Supervisor:
                     begin(journal)
                     return journal.after(0, PAGE)
 
-            entries = await asyncio.to_thread(page, work)
+            def settle_and_work(journal: Journal) -> None:
+                # A host that was killed may have handed over what is now said to have failed.
+                store = self._house.folder(session) / STORE
+                settle_interrupted(journal, store, self._house.now(), again=False)
+                work(journal)
+
+            entries = await asyncio.to_thread(page, settle_and_work)
             while entries:
                 await self._record(session, entries)
                 recorded = entries[-1].sequence

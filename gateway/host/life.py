@@ -214,7 +214,7 @@ class Host:
     async def run(self) -> None:
         """Live until the socket ends or the gateway asks for it; ends the process."""
         self._journal.forget_old(clock.millis())
-        settle_interrupted(self._journal, self._store, clock.millis())
+        settle_interrupted(self._journal, self._store, clock.millis(), again=True)
         self._wake.set()
         async with asyncio.TaskGroup() as group:
             self._group = group
