@@ -47,6 +47,30 @@ _BUSY: Final = frozenset(
     }
 )
 
+_OURS: Final = frozenset(
+    {
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "KMSAccessDeniedException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "QueueDoesNotExist",
+        "RequestExpired",
+        "ResourceNotFoundException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+"""Nothing is wrong with the request: we may not make it, or not now. Somebody has to mend a role, a
+clock or a deployment, and until then every request fails alike."""
+
 _jitter = random.SystemRandom().random
 
 
@@ -94,7 +118,7 @@ class Aws:
         """Send one request.
 
         Raises:
-            Unavailable: no answer, or AWS is busy. It may or may not have been done.
+            Unavailable: no answer, or AWS is busy or lets us do nothing. It may have been done.
             Contended: other transactions were at the same items every time.
         """
         name = "poll" if op.action == "receive_message" else op.service
@@ -128,7 +152,10 @@ def _busy(response: Any) -> str | None:
     """The code of an error that will pass by itself; None for a defect of ours."""
     code: str = response["Error"].get("Code", "")
     reasons = {reason.get("Code", "None") for reason in response.get("CancellationReasons", [])}
-    if code in _BUSY or response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+    if (
+        code in _BUSY | _OURS
+        or response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    ):
         return code
     if reasons & {"ThrottlingError", "ProvisionedThroughputExceeded"}:
         return "ThrottlingError"

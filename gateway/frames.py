@@ -36,9 +36,10 @@ class Begin(_Frame, frozen=True, kw_only=True):
     proxy: str = ""
     journal_sync: bool = True
     journal_mode: JournalMode = "wal"
-    silence_limit: float = 6.0
-    """Seconds without a word from the gateway after which the host ends itself: less than a lease,
-    so that no second host ever holds the device beside it."""
+    until: float
+    """When the host must be gone unless a `Ping` says later (seconds of the monotonic clock, which
+    is one for all processes of a machine): before its shard's lease can pass to another gateway, so
+    that no second host ever holds the device beside it."""
 
 
 class RequestCode(_Frame, frozen=True, kw_only=True):
@@ -70,7 +71,13 @@ class Stop(_Frame, frozen=True, kw_only=True):
 
 
 class Ping(_Frame, frozen=True, kw_only=True):
-    """Gateway to host, every few seconds. A host that hears nothing ends itself."""
+    """Gateway to host, several times a lease: how long the host may live, as `Begin` has it.
+
+    It is a time and not a sign of life, because a gateway may be frozen with a ping under way, or
+    be alive and unable to renew its lease.
+    """
+
+    until: float
 
 
 class Ready(_Frame, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.aside import Aside
 from gateway.frames import Entry
 from gateway.host.journal import Journal
 from gateway.host.paths import LAST_WORDS, STORE
@@ -31,17 +32,18 @@ class House:
     nursery: Nursery
     record: Record
     offer: Publish
+    aside: Aside
     now: Callable[[], int]
+    until: Callable[[Session], float | None]
+    """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""
     closing: asyncio.Event
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
     gate: asyncio.Semaphore
     """Passed by those that start a host, so that hundreds start a few at a time."""
 
     def folder(self, session: Session) -> Path:
-        """A session's own folder. Raises Malformed for ids that are none: they become a path."""
-        if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
-            raise Malformed("a session's folder is named by ids")
-        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
+        """A session's own folder. Raises Malformed."""
+        return folder(self.settings, session)
 
     def open(self, session: Session) -> Journal:
         """A session's journal, while no host has it.
@@ -58,6 +60,13 @@ class House:
             mode=self.settings.journal_mode,
             sync=self.settings.journal_sync,
         )
+
+
+def folder(settings: Settings, session: Session) -> Path:
+    """A session's own folder. Raises Malformed for ids that are none: they become a path."""
+    if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
+        raise Malformed("a session's folder is named by ids")
+    return Path(settings.device_store).absolute() / session.tenant_id / session.id
 
 
 def erase_credentials(folder: Path) -> None:

@@ -61,7 +61,10 @@ ALIVE: Final = frozenset(
 )
 READY_LIMIT: Final = 30.0
 """Seconds from the fork to a loaded library."""
-PING: Final = 1.0
+WATCH: Final = 1.0
+"""Seconds between two looks at a host."""
+PINGS: Final = 10
+"""Pings a lease time: a host must hear of a renewal while there is still much of the last one."""
 PULSE_LIMIT: Final = 30.0
 """Seconds without a pulse after which a host is stuck: a slow disk may hold its loop for a while,
 but a host that stands still for longer keeps its session from being repaired."""
@@ -131,7 +134,9 @@ class Keeper:
         self._stop: Stop | None = None
         self._nudge = asyncio.Event()
         self._orders: dict[MessageId, _Order] = {}
-        self._recorder = Recorder(session, house.record, house.offer, self._on_recorded)
+        self._recorder = Recorder(
+            session, house.record, house.offer, house.aside.put, self._on_recorded
+        )
         self._restarts = 0
         self._ended = False
         self._failures = 0
@@ -236,14 +241,20 @@ class Keeper:
             async with self._house.gate:
                 if self._stop is not None and not self._stop.log_out:
                     return
+                until = self._house.until(self.session)
+                if until is None:
+                    log.warning("host.not_leased", extra=fields(session_id=self.session.id))
+                    return
                 life = _Life(await self._house.nursery.fork())
                 reader = asyncio.ensure_future(self._read(life))
+                pings = asyncio.ensure_future(self._ping(life))
                 try:
-                    self._begin(life)
+                    self._begin(life, until)
                     await _first(life.ready.wait(), reader, READY_LIMIT)
                 except BaseException:
                     life.child.kill()
                     reader.cancel()
+                    pings.cancel()
                     raise
         except Unborn as error:
             log.error("host.unborn", extra=fields(session_id=self.session.id, why=str(error)))  # noqa: TRY400 (the text says all)
@@ -251,6 +262,7 @@ class Keeper:
         try:
             await self._watch(life, reader)
         finally:
+            pings.cancel()
             life.child.kill()
             self._life = None
             await life.child.channel.close()
@@ -266,7 +278,7 @@ class Keeper:
         )
         await self._after(life, status)
 
-    def _begin(self, life: _Life) -> None:
+    def _begin(self, life: _Life, until: float) -> None:
         settings = self._house.settings
         folder = self._house.folder(self.session)
         life.child.channel.post(
@@ -279,7 +291,7 @@ class Keeper:
                 proxy=settings.whatsapp_proxy,
                 journal_sync=settings.journal_sync,
                 journal_mode=settings.journal_mode,
-                silence_limit=0.6 * settings.lease_seconds,
+                until=until,
             )
         )
         life.child.channel.post(Recorded(sequence=self._recorder.last))
@@ -290,15 +302,22 @@ class Keeper:
         if self._stop is not None:
             life.child.channel.post(self._stop)
 
+    async def _ping(self, life: _Life) -> None:
+        """Tell the host how long it may live, as long as the lease is ours."""
+        while True:
+            await asyncio.sleep(self._house.settings.lease_seconds / PINGS)
+            until = self._house.until(self.session)
+            if until is not None:
+                life.child.channel.post(Ping(until=until))
+
     async def _watch(self, life: _Life, reader: "asyncio.Future[None]") -> None:
-        """Say that the gateway lives, and kill a host that stands still."""
+        """Kill a host that stands still; return when it is gone."""
         stop_by: float | None = None
         while True:
-            done, _ = await asyncio.wait([reader], timeout=PING)
+            done, _ = await asyncio.wait([reader], timeout=WATCH)
             if done:
                 reader.result()
                 break
-            life.child.channel.post(Ping())
             now = time.monotonic()
             if self._stop is not None and stop_by is None:
                 stop_by = now + STOP_LIMIT
@@ -399,7 +418,7 @@ class Keeper:
         journal.release_all(now)
         if stop is not None:
             journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
-        settle_interrupted(journal, self._house.folder(self.session) / STORE, now)
+        settle_interrupted(journal, self._house.folder(self.session) / STORE, now, again=False)
         for order in list(self._orders.values()):
             change = MessageChange(
                 message_id=order.command.message_id,
@@ -457,7 +476,7 @@ class Keeper:
         while not self._recorder.idle.is_set():
             quiet = self._house.closing.is_set() or (self._stop is not None and self._stop.quiet)
             try:
-                limit = QUIET_DRAIN_LIMIT if quiet else PING
+                limit = QUIET_DRAIN_LIMIT if quiet else WATCH
                 await asyncio.wait_for(self._recorder.idle.wait(), limit)
             except TimeoutError:
                 if quiet:

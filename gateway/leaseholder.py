@@ -13,7 +13,18 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gateway.aws import Aws
-from gateway.leases import RENEWALS, Hold, Plan, Sighting, deadline, overdue, plan, saw
+from gateway.leases import (
+    HOST_SHARE,
+    RENEWALS,
+    SAFE_SHARE,
+    Hold,
+    Plan,
+    Sighting,
+    deadline,
+    overdue,
+    plan,
+    saw,
+)
 from gateway.loops import Loop
 from shared.aws import Op
 from shared.errors import Contended, Unavailable
@@ -77,6 +88,13 @@ class Leaseholder:
         """The fencing token of a shard we may act for now, None for any other."""
         hold = self._holds.get(shard)
         return hold.lease.epoch if hold is not None and hold.good(self._monotonic()) else None
+
+    def hosts_until(self, shard: int) -> float | None:
+        """Until when (monotonic seconds) hosts of a shard may live; None if we do not hold it."""
+        hold = self._holds.get(shard)
+        if hold is None or not hold.good(self._monotonic()):
+            return None
+        return hold.until + (HOST_SHARE - SAFE_SHARE) * self._lease_seconds
 
     def held(self) -> dict[int, int]:
         """Shards we may act for, with their epochs."""

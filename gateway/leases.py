@@ -15,6 +15,9 @@ from shared.store.leases import Lease
 
 SAFE_SHARE: Final = 0.8
 """Of the lease time: how long a renewal lets a holder act."""
+HOST_SHARE: Final = 0.9
+"""Of the lease time: how long a renewal lets a host live. Between its holder's end, which asks the
+host to stop in order, and the first moment another gateway may take the lease."""
 RENEWALS: Final = 3
 """Renewals a lease time."""
 

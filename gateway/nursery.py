@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.channel import FROM_HOST, Channel, over
 from gateway.frames import FromHost
-from gateway.zygote import LARGEST_PACKET, Exited, Fork, Forked, Report
+from gateway.zygote import LARGEST_PACKET, Exited, Failed, Fork, Forked, Report
 from shared.errors import ZapgateError
 from shared.logs import fields
 
@@ -179,14 +179,22 @@ class Nursery:
             self._lost()
             return
         match _reports.decode(packet):
-            case Forked(number, pid):
-                answer = self._asked.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_result(pid)
+            case Forked(number, outcome) | Failed(number, outcome):
+                self._answer(number, outcome)
             case Exited(pid, status):
                 child = self._children.pop(pid, None)
                 if child is not None and not child.status.done():
                     child.status.set_result(status)
+
+    def _answer(self, number: int, outcome: int | str) -> None:
+        """Tell whoever asked for a host its pid, or why there is none."""
+        answer = self._asked.get(number)
+        if answer is None or answer.done():
+            return
+        if isinstance(outcome, int):
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(Unborn(outcome))
 
     def _lost(self) -> None:
         if self._control is None:

@@ -1,13 +1,14 @@
 """One session's entries on their way to the outbox, and its pairing to whoever shows it.
 
-Both are tried until they succeed: an outage of AWS delays events and loses none.
+Both are tried until they succeed: an outage of AWS delays events and loses none. An entry that is
+refused for its own sake is set aside after some tries, so that it does not stop those behind it.
 """
 
 import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +16,7 @@ from gateway.backoff import pause
 from gateway.changes import follow
 from gateway.frames import Entry
 from gateway.house import Publish, Record
+from shared.errors import Contended, Unavailable
 from shared.logs import fields
 from shared.session import Pairing, Session
 
@@ -23,8 +25,26 @@ log = logging.getLogger(__name__)
 BATCH: Final = 100
 """Entries handed to the outbox at a time."""
 FIRST_PAUSE: Final = 0.2
+REFUSALS: Final = 5
+"""Tries of a batch that is refused although AWS is there, before its entries go one by one."""
 LONGEST_PAUSE: Final = 15.0
 """Seconds between tries: an outage is noticed to be over soon, and not hammered on meanwhile."""
+
+SetAside = Callable[[Session, Entry, Exception], Awaitable[None]]
+"""Keep an entry that cannot be stored. Raises OSError."""
+
+
+async def record_alone(record: Record, aside: SetAside, session: Session, entry: Entry) -> None:
+    """Store one entry, or set it aside if it is refused.
+
+    Raises Unavailable or Contended if AWS did not answer, OSError if it could not be set aside.
+    """
+    try:
+        await record(session, [entry])
+    except (Unavailable, Contended):
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with it stays with it)
+        await aside(session, entry, error)
 
 
 class Recorder:
@@ -35,6 +55,7 @@ class Recorder:
         session: Session,
         record: Record,
         offer: Publish,
+        aside: SetAside,
         recorded: Callable[[Sequence[Entry]], None],
     ) -> None:
         """`recorded` is called with every batch that was stored."""
@@ -46,6 +67,7 @@ class Recorder:
         """The newest entry's that was taken."""
         self._record = record
         self._offer = offer
+        self._aside = aside
         self._recorded = recorded
         self._waiting: deque[Entry] = deque()
         self._news = asyncio.Event()
@@ -76,21 +98,30 @@ class Recorder:
 
     async def record(self) -> None:
         """The loop that records."""
-        failures = 0
+        failures = refusals = 0
         while True:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
                 batch = list(islice(self._waiting, BATCH))
                 try:
-                    await self._record(self.session, batch)
+                    if refusals < REFUSALS:
+                        await self._record(self.session, batch)
+                        self._done(batch)
+                    else:
+                        await self._one_by_one(batch)
                 except Exception as error:  # noqa: BLE001 (one session's trouble must not end others)
                     failures += 1
+                    refusals += not isinstance(error, Unavailable | Contended)
                     await self._pause("record.failed", failures, error)
                 else:
-                    failures = 0
-                    self._done(batch)
+                    failures = refusals = 0
             self.idle.set()
+
+    async def _one_by_one(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            await record_alone(self._record, self._aside, self.session, entry)
+            self._done([entry])
 
     async def publish(self) -> None:
         """The loop that publishes pairings."""

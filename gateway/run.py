@@ -96,7 +96,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await parts.enter_async_context(outbox)
 
         supervisor = Supervisor(
-            settings=settings, record=outbox.record, offer=outbox.offer, now=clock.millis
+            settings=settings,
+            record=outbox.record,
+            offer=outbox.offer,
+            now=clock.millis,
+            until=lambda session: leaseholder.hosts_until(session.shard),
         )
         await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
         parts.push_async_callback(supervisor.close)
@@ -119,6 +123,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=metrics,
                 lease_seconds=settings.lease_seconds,
                 now=clock.millis,
+                holds=supervisor.holds,
             )
 
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
@@ -198,6 +203,13 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "zapgate_journal_depth",
         "Journal entries not yet recorded",
         sum(status.journal_depth for status in statuses),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_events_set_aside",
+        "Events the table refused, kept beside their session's journal",
+        (),
+        (((), supervisor.set_aside),),
     )
     yield gauge(
         "zapgate_host_restarts",

@@ -50,6 +50,9 @@ NUDGE: Final = "nudge"
 on the server's side, and keep them from the next gateway for their visibility time."""
 NUDGE_SECONDS: Final = 2.0
 PAGE: Final = 100
+RESUME_PAUSE: Final = 1.0
+LONG_RESUME_PAUSE: Final = 30.0
+"""Seconds before a shard's sessions are listed again after an error that waiting may not mend."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,9 @@ class ShardInbox:
         metrics: Metrics,
         lease_seconds: float,
         now: Callable[[], int],
+        holds: Callable[[SessionId], bool],
     ) -> None:
+        """`holds` says whether a session has its host here."""
         self._shard = shard
         self._visibility = max(SHORTEST_VISIBILITY, math.ceil(VISIBILITY_LEASES * lease_seconds))
         self._places = places
@@ -82,6 +87,7 @@ class ShardInbox:
         self._orders = orders
         self._metrics = metrics
         self._now = now
+        self._holds = holds
         self._in_hand: dict[str, _InHand] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -157,7 +163,12 @@ class ShardInbox:
                     sessions.of_shard(self._shard, Range(limit=PAGE, start=start))
                 )
             except (Unavailable, Contended):
-                await asyncio.sleep(1)
+                await asyncio.sleep(RESUME_PAUSE)
+                continue
+            except Exception:
+                # A row that cannot be read must not end the gateway: it would only meet it again.
+                log.exception("shard.not_resumed", extra=fields(shard=self._shard))
+                await asyncio.sleep(LONG_RESUME_PAUSE)
                 continue
             await asyncio.gather(*(self._resume_one(session) for session in page.rows))
             start = page.next
@@ -203,13 +214,20 @@ class ShardInbox:
     async def _group(self, orders: list[Order]) -> None:
         """Carry out one session's commands; after one that is given back, so is the rest."""
         left = list(orders)
-        for run in runs(orders):
-            settlements = await asyncio.gather(*(self._one(order) for order in run))
-            del left[: len(run)]
-            back = [each for each in settlements if each.fate is Fate.GIVE_BACK]
-            if back:
-                await self._give_back(left, "behind_another", back[0].pause)
-                return
+        for waiting in runs(orders):
+            run = waiting
+            while run:
+                # A session that is not here is looked up first, and answers come in any order:
+                # so the first message goes alone, and brings it up for the others.
+                held = len(run) > 1 and self._holds(SessionId(run[0].message.group))
+                together = run if held else run[:1]
+                settlements = await asyncio.gather(*(self._one(order) for order in together))
+                run = run[len(together) :]
+                del left[: len(together)]
+                back = [each for each in settlements if each.fate is Fate.GIVE_BACK]
+                if back:
+                    await self._give_back(left, "behind_another", back[0].pause)
+                    return
 
     async def _give_back(self, orders: Sequence[Order], reason: str, pause: int) -> None:
         settlement = Settlement(Fate.GIVE_BACK, reason, pause)
@@ -248,6 +266,9 @@ class ShardInbox:
         except (Unavailable, Contended) as error:
             # It is seen again when its visibility ends, and is then recognised as done.
             log.warning("command.unsettled", extra=fields(shard=self._shard, cause=str(error)))
+        except Exception:
+            # Likewise: one message must not end its shard, and with it the gateway.
+            log.exception("command.unsettled", extra=fields(shard=self._shard))
         self._out_of_hand(message.handle)
 
     def _out_of_hand(self, handle: str) -> None:

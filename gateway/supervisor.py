@@ -8,20 +8,24 @@ import asyncio
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from gateway.aside import Aside
 from gateway.changes import Change
 from gateway.frames import Entry, Stop
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
-from gateway.house import House, Publish, Record, erase_credentials
+from gateway.host.paths import STORE
+from gateway.host.sender import settle_interrupted
+from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
+from gateway.recorder import record_alone
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
-from shared.errors import Misconfigured, NotHeld
+from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
 from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
@@ -44,8 +48,12 @@ class Supervisor:
         record: Record,
         offer: Publish,
         now: Callable[[], int],
+        until: Callable[[Session], float | None],
     ) -> None:
-        """Raises Misconfigured for a device store that cannot be used."""
+        """`until` says how long (monotonic seconds) a session's host may live.
+
+        Raises Misconfigured for a device store that cannot be used.
+        """
         if "://" in settings.device_store:
             raise Misconfigured(
                 "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
@@ -55,7 +63,9 @@ class Supervisor:
             nursery=Nursery(for_hosts(), settings.log_level),
             record=record,
             offer=offer,
+            aside=Aside(partial(folder, settings), now),
             now=now,
+            until=until,
             closing=asyncio.Event(),
             gate=asyncio.Semaphore(STARTS_AT_ONCE),
         )
@@ -110,8 +120,8 @@ class Supervisor:
         """Delete a session's credentials and journal, after ending its host if there is one."""
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            folder = self._house.folder(session)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            path = self._house.folder(session)
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -153,6 +163,11 @@ class Supervisor:
         keeper = self._keepers.get(session_id)
         return keeper is not None and not keeper.ending
 
+    @property
+    def set_aside(self) -> int:
+        """Events the table refused, since this gateway started."""
+        return self._house.aside.count
+
     def snapshot(self) -> list[HostStatus]:
         """Every session held here."""
         return [keeper.status() for keeper in self._keepers.values()]
@@ -178,6 +193,16 @@ class Supervisor:
         if self._keepers.get(keeper.session.id) is keeper:
             del self._keepers[keeper.session.id]
 
+    async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
+        try:
+            await self._house.record(session, entries)
+        except (Unavailable, Contended):
+            raise
+        except Exception:  # one of them is refused: the command that waits cannot mend that
+            log.exception("record.failed", extra=fields(session_id=session.id))
+            for entry in entries:
+                await record_alone(self._house.record, self._house.aside.put, session, entry)
+
     async def _at_rest(self, session: Session, work: Callable[[Journal], object]) -> None:
         async with self._turns[session.id]:
             if session.id in self._keepers:
@@ -188,8 +213,14 @@ class Supervisor:
                     begin(journal)
                     return journal.after(0, PAGE)
 
-            entries = await asyncio.to_thread(page, work)
+            def settle_and_work(journal: Journal) -> None:
+                # A host that was killed may have handed over what is now said to have failed.
+                store = self._house.folder(session) / STORE
+                settle_interrupted(journal, store, self._house.now(), again=False)
+                work(journal)
+
+            entries = await asyncio.to_thread(page, settle_and_work)
             while entries:
-                await self._house.record(session, entries)
+                await self._record(session, entries)
                 recorded = entries[-1].sequence
                 entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))

@@ -45,6 +45,13 @@ class Forked(msgspec.Struct, frozen=True, tag=True):
     pid: int
 
 
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """Zygote to gateway: no host came of that request; the hosts there are go on."""
+
+    number: int
+    why: str
+
+
 class Exited(msgspec.Struct, frozen=True, tag=True):
     """Zygote to gateway: a host ended; a negative status is the signal that ended it."""
 
@@ -52,7 +59,7 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
     status: int
 
 
-Report = Forked | Exited
+Report = Forked | Failed | Exited
 
 _PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal to get when the parent ends."""
@@ -143,14 +150,30 @@ def serve(control: socket.socket) -> NoReturn:
             if not packet:
                 os._exit(0)
             request = msgspec.msgpack.decode(packet, type=Fork)
-            end = socket.socket(fileno=descriptors[0])
-            pid = os.fork()
-            if pid == 0:
-                for own in (control, woken, waker):
-                    own.close()
-                become_host(end, os.getppid())
-            end.close()
-            control.send(msgspec.msgpack.encode(Forked(request.number, pid)))
+            report = fork(request.number, descriptors, (control, woken, waker))
+            control.send(msgspec.msgpack.encode(report))
+
+
+def fork(number: int, descriptors: list[int], own: tuple[socket.socket, ...]) -> Report:
+    """Fork a host that speaks over the descriptor, without our `own` sockets.
+
+    Where the machine has no process, memory or descriptor left, that is an answer and not our end:
+    every host of the gateway would end with us.
+    """
+    if not descriptors:
+        return Failed(number, "the socket did not arrive: too many open files")
+    end = socket.socket(fileno=descriptors[0])
+    try:
+        pid = os.fork()
+    except OSError as error:
+        end.close()
+        return Failed(number, str(error))
+    if pid == 0:
+        for each in own:
+            each.close()
+        become_host(end, os.getppid())
+    end.close()
+    return Forked(number, pid)
 
 
 def _on_child(_signal: int, _frame: object) -> None:

@@ -91,7 +91,7 @@ def test_every_queue_gives_up_into_one_that_nobody_forgets(
         else:
             redrive = queue["RedrivePolicy"]
             assert redrive["deadLetterTargetArn"]["Fn::GetAtt"][0] in dead
-            assert redrive["maxReceiveCount"] == (10 if name == "Deliveries" else 5)
+            assert redrive["maxReceiveCount"] == (10 if name == "Deliveries" else 100)
     assert len(queues) == 16 + 1 + len(dead)
 
 

@@ -28,6 +28,13 @@ from shared.message import Content, MessageStatus, Text
 _DEEPEST: Final = 8
 """Wrappers around wrappers that are opened; WhatsApp nests two or three."""
 
+LONGEST_TEXT: Final = 64 * 1024
+"""Characters. WhatsApp's own apps write as many at most; a stranger's client may send more than a
+frame to the gateway or a row of the table holds."""
+LONGEST_NAME: Final = 256
+LONGEST_ID: Final = 256
+"""Characters: names and ids are a stranger's choice, too."""
+
 _KEYS: Final = frozenset(
     {
         "senderKeyDistributionMessage",
@@ -199,10 +206,9 @@ def _inside(message: Message) -> Message | None:
 
 
 def _content(message: Message) -> Content | Unsupported | None:
-    if message.conversation:
-        return Text(message.conversation)
-    if message.extendedTextMessage.text:
-        return Text(message.extendedTextMessage.text)
+    text = message.conversation or message.extendedTextMessage.text
+    if text:
+        return Text(text) if len(text) <= LONGEST_TEXT else Unsupported("oversized")
     names = [field.name for field, _ in message.ListFields() if field.name not in _ANNEX]
     if any(name in _KEYS for name in names):
         names = [name for name in names if name not in _KEYS]
@@ -225,18 +231,19 @@ def _addressed(
     place = address(source.Chat)
     if place is None or place == _STATUS or place.server in _NOT_CHATS:
         return None
-    sender = party(address(source.Sender), address(source.SenderAlt), info.Pushname)
+    name = info.Pushname[:LONGEST_NAME]
+    sender = party(address(source.Sender), address(source.SenderAlt), name)
     message = ReceivedMessage(
-        whatsapp_id=info.ID,
+        whatsapp_id=info.ID[:LONGEST_ID],
         chat=str(place) if place.is_group else chat(_partner(source, place, sender), place),
         sender=sender,
         content=content,
         sent_at=clock.instant(info.Timestamp),
         group=place.is_group,
         from_me=source.IsFromMe,
-        edits=edits,
+        edits=None if edits is None else edits[:LONGEST_ID],
     )
-    return Received(message, f"{place} {info.ID}", final)
+    return Received(message, f"{place} {message.whatsapp_id}", final)
 
 
 def _partner(source: MessageSource, place: Address, sender: Party) -> Party:

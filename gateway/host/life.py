@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Coroutine
@@ -118,6 +119,43 @@ def set_aside_stderr(path: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
+class Lease:
+    """How long this process may hold its device, enforced by the kernel.
+
+    An alarm ends the process whatever it is doing: waiting for a disk with every lock taken, inside
+    the library, or stopped and continued.
+    """
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._enforced = False
+        self._extended = asyncio.Event()
+
+    def extend(self, until: float) -> None:
+        """Live until then (monotonic seconds); an earlier time changes nothing."""
+        if until <= self._until:
+            return
+        self._until = until
+        self._extended.set()
+        if self._enforced:
+            self.enforce()
+
+    async def good(self) -> None:
+        """Return at once while it is, else when it was extended."""
+        while self._until <= time.monotonic():
+            self._extended.clear()
+            await self._extended.wait()
+
+    def enforce(self) -> None:
+        """From now on, end the process when the time is over."""
+        self._enforced = True
+        # Whatever the alarm did before, it now ends the process without asking Python.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        # Zero would disarm it.
+        left = max(self._until - time.monotonic(), 0.001)
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
 class Host:
     """One session, held by this process."""
 
@@ -142,7 +180,7 @@ class Host:
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Stop | None] = self._loop.create_future()
-        self._heard = time.monotonic()
+        self._lease = Lease(begin.until)
         self._login_due = time.monotonic() + FIRST_WORD
         first = self._journal.after(0, 1)
         self._passed_on = first[0].sequence - 1 if first else self._journal.last
@@ -176,7 +214,7 @@ class Host:
     async def run(self) -> None:
         """Live until the socket ends or the gateway asks for it; ends the process."""
         self._journal.forget_old(clock.millis())
-        settle_interrupted(self._journal, self._store, clock.millis())
+        settle_interrupted(self._journal, self._store, clock.millis(), again=True)
         self._wake.set()
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -204,6 +242,9 @@ class Host:
         if begin.prelude:
             importlib.import_module(begin.prelude).install()
         await self._channel.send(Ready(pid=os.getpid()))
+        # Loading may take longer than a lease on a busy machine; nothing was connected meanwhile.
+        await self._lease.good()
+        self._lease.enforce()
         self._login_due = time.monotonic() + FIRST_WORD
         self._wire = wire
         wire.connect(begin.proxy).add_done_callback(self._on_library_end)
@@ -275,7 +316,6 @@ class Host:
         frames = self._frames
         while True:
             for frame in frames:
-                self._heard = time.monotonic()
                 self._hear(frame)
             try:
                 frames = await self._channel.receive()
@@ -299,8 +339,8 @@ class Host:
                 self._wake.set()
             case Stop():
                 self._end(frame)
-            case Ping():
-                pass
+            case Ping(until=until):
+                self._lease.extend(until)
             case _:
                 assert_never(frame)
 
@@ -318,7 +358,7 @@ class Host:
                     break
 
     async def _beat(self) -> None:
-        """Say that we live, forget what is recorded, and watch for silence on either side."""
+        """Say that we live, forget what is recorded, and watch for WhatsApp's silence."""
         forgotten = self._recorded
         prune_at = time.monotonic() + PRUNE_EVERY
         while True:
@@ -327,9 +367,6 @@ class Host:
             if now > prune_at:
                 prune_at = now + PRUNE_EVERY
                 self._journal.forget_old(clock.millis())
-            if now - self._heard > self._begin.silence_limit:
-                log.error("host.gateway_silent")
-                os._exit(EXIT_ALONE)
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)

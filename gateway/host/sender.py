@@ -20,6 +20,7 @@ from gateway.host.wire import Undelivered
 from shared import clock
 from shared.commands import SendMessage
 from shared.events import MessageChange
+from shared.ids import MessageId
 from shared.logs import fields
 from shared.message import Failure, MessageStatus, OnUncertain
 
@@ -36,8 +37,11 @@ Transmit = Callable[[str, str, bytes], Awaitable[str]]
 """Recipient, text and secret to the WhatsApp id. Raises Undelivered."""
 
 
-def settle_interrupted(journal: Journal, store: Path, now: int) -> None:
-    """Decide the intents that a host left without an outcome, before anything else is sent."""
+def settle_interrupted(journal: Journal, store: Path, now: int, *, again: bool) -> None:
+    """Decide the intents that a host left without an outcome, before anything else is sent.
+
+    `again` says that whoever ordered them has had no answer and orders them again, to a host.
+    """
     for order in journal.unsettled():
         try:
             trace, known = whatsapp_id(store, order.secret), True
@@ -47,10 +51,9 @@ def settle_interrupted(journal: Journal, store: Path, now: int) -> None:
             "send.interrupted",
             extra=fields(message_id=order.message_id, handed_over=trace is not None),
         )
-        if (known and trace is None) or order.on_uncertain is OnUncertain.RESEND:
-            # Whoever ordered it has had no answer, and orders it again.
+        if known and trace is None:
             journal.withdraw(order.message_id)
-        else:
+        elif not again or order.on_uncertain is OnUncertain.REPORT:
             uncertain = MessageChange(
                 message_id=order.message_id,
                 status=MessageStatus.UNCERTAIN,
@@ -58,6 +61,7 @@ def settle_interrupted(journal: Journal, store: Path, now: int) -> None:
                 whatsapp_id=trace,
             )
             journal.settle(uncertain, now)
+        # Else it stays open: sent again it is settled, and if it cannot be, it is uncertain.
 
 
 class Sender:
@@ -86,6 +90,8 @@ class Sender:
         self._orders: asyncio.Queue[SendMessage] = asyncio.Queue()
         self._since: float | None = None
         self._stopped = False
+        self._resent: set[MessageId] = set()
+        """Messages of which an attempt may have gone out, while they are tried again."""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -113,14 +119,17 @@ class Sender:
             self._settled(known)
             return
         pause = _FIRST_PAUSE
+        if known is not None:
+            self._resent.add(command.message_id)
         while not await self._try(command):
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
+        self._resent.discard(command.message_id)
 
     async def _try(self, command: SendMessage) -> bool:
         """One attempt; False where nothing went out and it should be tried again."""
         if not await self._connection(command.expires_at):
-            self._fail(command, EXPIRED)
+            self._expire(command)
             return True
         if self._stopped:
             return True
@@ -158,18 +167,16 @@ class Sender:
                 self._fail(command, failure)
                 return True
             case Unsent():
-                self._journal.withdraw(command.message_id)
+                if command.message_id not in self._resent:
+                    self._journal.withdraw(command.message_id)
                 return False
             case Unknown():
                 log.warning("send.unanswered", extra=fields(message_id=command.message_id))
                 if command.on_uncertain is OnUncertain.RESEND:
-                    self._journal.withdraw(command.message_id)
+                    # Its intent stays: if its time ends first, it may be out all the same.
+                    self._resent.add(command.message_id)
                     return False
-                try:
-                    trace = whatsapp_id(self._store, secret)
-                except sqlite3.Error:
-                    trace = None
-                self._settle(command, MessageStatus.UNCERTAIN, trace)
+                self._doubt(command, secret)
                 return True
             case _:
                 assert_never(judgement)
@@ -184,6 +191,21 @@ class Sender:
         except TimeoutError:
             return False
         return True
+
+    def _expire(self, command: SendMessage) -> None:
+        """Its time is over: it failed, unless an attempt of it may have gone out."""
+        known = self._journal.order(command.message_id)
+        if known is None:
+            self._fail(command, EXPIRED)
+        else:
+            self._doubt(command, known.secret)
+
+    def _doubt(self, command: SendMessage, secret: bytes) -> None:
+        try:
+            trace = whatsapp_id(self._store, secret)
+        except sqlite3.Error:
+            trace = None
+        self._settle(command, MessageStatus.UNCERTAIN, trace)
 
     def _fail(self, command: SendMessage, failure: Failure) -> None:
         self._journal.settle(

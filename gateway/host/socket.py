@@ -149,6 +149,9 @@ class Socket:
         )
         if answer.Error:
             raise Undelivered(answer.Error)
+        if not answer.SendResponse.ID:
+            # An empty answer is none: nobody knows whether it went out.
+            raise Undelivered("the library gave no answer")
         return answer.SendResponse.ID
 
     async def pair(self, phone_number: str) -> str:
@@ -164,6 +167,8 @@ class Socket:
         )
         if answer.Error:
             raise NoCode(answer.Error)
+        if not answer.Code:
+            raise NoCode("the library gave no answer")
         return answer.Code
 
     async def number_of(self, lid: str) -> str | None:

@@ -1,6 +1,7 @@
 """A supervisor at work, with lists in the place of AWS."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,8 +75,16 @@ class Gateway:
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
         )
+        self.lease = 9.0
+        """Seconds a renewal lets a host live."""
+        self.renewed: float | None = None
+        """The last renewal (monotonic seconds), if there are no more."""
         self.supervisor = Supervisor(
-            settings=self.settings, record=self._record, offer=self._offer, now=clock.millis
+            settings=self.settings,
+            record=self._record,
+            offer=self._offer,
+            now=clock.millis,
+            until=self._until,
         )
 
     async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
@@ -84,6 +93,11 @@ class Gateway:
         assert all(entry.event.session_id == session.id for entry in entries)
         self.entries += entries
         self._news.set()
+
+    def _until(self, _: Session) -> float | None:
+        now = time.monotonic()
+        until = (self.renewed or now) + self.lease
+        return until if until > now else None
 
     async def _offer(self, _: Session, pairing: Pairing) -> None:
         self.pairings.append(pairing)

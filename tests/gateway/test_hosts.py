@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -151,6 +152,22 @@ async def test_a_killed_host_is_started_again_and_loses_nothing(
     assert after.data.content == Text("after")
     assert sequences(here, session) == list(range(1, here.last + 1))
     assert here.pid(session) != pid
+
+
+async def test_no_host_outlives_its_lease(here: Gateway, control: ControlClient) -> None:
+    """A gateway that lives and cannot renew keeps no device: the host ends, and none follows."""
+    session = new_session()
+    here.lease = 4.0
+    await link(here, control, session, ANNA)
+    pid = here.pid(session) or 0
+    here.renewed = time.monotonic()
+    while not gone(pid):
+        assert time.monotonic() < here.renewed + here.lease + 0.5
+        await asyncio.sleep(0.02)
+    await here.event(session, SessionReconnecting)
+    assert await control.connections() == []
+    here.renewed = None
+    await here.until(lambda: here.pid(session))
 
 
 async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(

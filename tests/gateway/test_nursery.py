@@ -1,17 +1,21 @@
 """The zygote and its children as processes."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from gateway.frames import Begin
+from gateway import zygote
+from gateway.frames import Begin, Pulse
 from gateway.host.life import EXIT_ALONE
-from gateway.nursery import Nursery
+from gateway.nursery import Nursery, Unborn
 from shared.env import for_hosts
 from tests.gateway.gateway import new_session
 
@@ -39,13 +43,46 @@ async def until_gone(*pids: int) -> None:
 async def test_the_zygote_has_one_thread_and_no_library(nursery: Nursery) -> None:
     """A fork of a process with threads, or with the Go library, would never connect."""
     child = await nursery.fork()
-    zygote = nursery.pid
-    maps = Path(f"/proc/{zygote}/maps").read_text()
+    pid = nursery.pid
+    maps = Path(f"/proc/{pid}/maps").read_text()
     assert "neonize-" not in maps
-    assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     child.kill()
     assert await child.ended() == -signal.SIGKILL
     await child.channel.close()
+
+
+def test_a_fork_that_fails_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hosts live below the zygote: it must not end because there is no room for one more."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert zygote.fork(7, [], ()) == zygote.Failed(
+            7, "the socket did not arrive: too many open files"
+        )
+
+        def no_fork() -> int:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(os, "fork", no_fork)
+        report = zygote.fork(8, [os.dup(theirs.fileno())], ())
+        assert isinstance(report, zygote.Failed)
+        assert "temporarily unavailable" in report.why
+
+
+async def test_a_host_that_cannot_be_forked_is_unborn(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason comes back at once, and the hosts there are go on."""
+    child = await nursery.fork()
+    monkeypatch.setattr("gateway.nursery.socket.send_fds", _without_descriptor)
+    with pytest.raises(Unborn, match="too many open files"):
+        await nursery.fork()
+    assert alive(child.pid)
+    await child.channel.close()
+
+
+def _without_descriptor(to: socket.socket, packets: list[bytes], _: list[int]) -> None:
+    to.send(packets[0])
 
 
 async def test_a_host_sees_no_secret(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,23 +100,31 @@ async def test_a_host_sees_no_secret(nursery: Nursery, monkeypatch: pytest.Monke
     assert "NEONIZE_BOT_TAG=off" in environment
 
 
-async def test_a_host_without_a_gateway_ends_itself(nursery: Nursery, tmp_path: Path) -> None:
-    """It hears nothing: its lease may have passed to another, so it lets go of the device."""
+async def test_a_host_without_a_lease_is_ended(nursery: Nursery, tmp_path: Path) -> None:
+    """Its shard may be another's by now: even one that was frozen does nothing any more."""
+    silent = socket.create_server(("127.0.0.1", 0))
     child = await nursery.fork()
     folder = tmp_path / "session"
     folder.mkdir()
+    until = time.monotonic() + 5
     child.channel.post(
         Begin(
             session=new_session(),
             folder=str(folder),
             store=str(folder / "device.db"),
-            proxy="http://127.0.0.1:1",
-            silence_limit=0.5,
+            proxy=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            until=until,
         )
     )
-    async with asyncio.timeout(10):
-        assert await child.ended() in {EXIT_ALONE, 0}
+    async with asyncio.timeout(15):
+        while not any(isinstance(frame, Pulse) for frame in await child.channel.receive()):
+            pass
+        os.kill(child.pid, signal.SIGSTOP)
+        await asyncio.sleep(until - time.monotonic())
+        os.kill(child.pid, signal.SIGCONT)
+        assert await child.ended() == -signal.SIGALRM
     await child.channel.close()
+    silent.close()
 
 
 async def test_a_host_ends_with_its_channel(nursery: Nursery) -> None:
@@ -107,9 +152,9 @@ async def test_nothing_survives_a_killed_gateway() -> None:
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    zygote, host = map(int, (await process.stdout.readline()).split())
-    assert alive(zygote)
+    below, host = map(int, (await process.stdout.readline()).split())
+    assert alive(below)
     assert alive(host)
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
-    await until_gone(zygote, host)
+    await until_gone(below, host)

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway import recorder as recorders
+from gateway.aside import FILE, Aside
 from gateway.changes import Change, Mark, announce
 from gateway.frames import Entry
-from gateway.recorder import BATCH, Recorder
+from gateway.recorder import BATCH, REFUSALS, Recorder
 from shared import clock, ids
 from shared.errors import Unavailable
 from shared.ids import EventId
@@ -34,6 +37,9 @@ class Outbox:
         self.batches: list[int] = []
         self.shown: list[Pairing] = []
         self.away = 0
+        self.poison = 0
+        """The sequence of an entry that is refused."""
+        self.aside: list[int] = []
 
     def _fail(self) -> None:
         if self.away:
@@ -43,8 +49,14 @@ class Outbox:
     async def record(self, _: Session, batch: Sequence[Entry]) -> None:
         await asyncio.sleep(0)
         self._fail()
+        if any(entry.sequence == self.poison for entry in batch):
+            raise ValueError("ValidationException")
         self.stored += [entry.sequence for entry in batch]
         self.batches.append(len(batch))
+
+    async def set_aside(self, _: Session, entry: Entry, error: Exception) -> None:
+        assert "ValidationException" in str(error)
+        self.aside.append(entry.sequence)
 
     async def offer(self, _: Session, pairing: Pairing) -> None:
         self._fail()
@@ -62,7 +74,11 @@ async def test_entries_are_stored_in_order_once_and_in_batches() -> None:
     session, outbox = new_session(), Outbox()
     told: list[int] = []
     recorder = Recorder(
-        session, outbox.record, outbox.offer, lambda batch: told.append(batch[-1].sequence)
+        session,
+        outbox.record,
+        outbox.offer,
+        outbox.set_aside,
+        lambda batch: told.append(batch[-1].sequence),
     )
     task = asyncio.ensure_future(recorder.record())
     recorder.take(entries(session, 1, 250))
@@ -80,7 +96,7 @@ async def test_an_outage_delays_and_loses_nothing() -> None:
     """It is tried until it is stored, and the session follows only what is stored."""
     session, outbox = new_session(), Outbox()
     outbox.away = 3
-    recorder = Recorder(session, outbox.record, outbox.offer, lambda _: None)
+    recorder = Recorder(session, outbox.record, outbox.offer, outbox.set_aside, lambda _: None)
     recorder.take(entries(session, 1, 2))
     assert recorder.depth == 2
     assert recorder.session.state is SessionState.CREATED
@@ -91,11 +107,43 @@ async def test_an_outage_delays_and_loses_nothing() -> None:
     assert outbox.stored == [1, 2]
 
 
+async def test_an_entry_that_is_always_refused_stops_no_other() -> None:
+    """It is set aside, and the rest is stored in order; an outage is no refusal."""
+    session, outbox = new_session(), Outbox()
+    outbox.away, outbox.poison = 2 * REFUSALS, 4
+    recorder = Recorder(session, outbox.record, outbox.offer, outbox.set_aside, lambda _: None)
+    recorder.take(entries(session, 1, 8))
+    task = asyncio.ensure_future(recorder.record())
+    async with asyncio.timeout(5):
+        await recorder.idle.wait()
+    task.cancel()
+    assert outbox.stored == [1, 2, 3, 5, 6, 7, 8]
+    assert outbox.aside == [4]
+    assert recorder.last == 8
+
+
+async def test_what_is_set_aside_is_on_the_disk_and_counted(tmp_path: Path) -> None:
+    """People find the event whole, with the reason; nobody else may read it."""
+    session = new_session()
+    aside = Aside(lambda _: tmp_path, clock.millis)
+    (entry,) = entries(session, 4, 4)
+    await aside.put(session, entry, ValueError("ValidationException"))
+    path = tmp_path / FILE
+    (line,) = path.read_bytes().splitlines()
+    found = msgspec.json.decode(line)
+    assert found["why"] == "ValueError: ValidationException"
+    assert found["entry"]["event"]["id"] == entry.event.id
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert aside.count == 1
+
+
 async def test_only_the_newest_pairing_is_shown() -> None:
     """An older QR is of no use by the time the outage is over."""
     outbox = Outbox()
     outbox.away = 1
-    recorder = Recorder(new_session(), outbox.record, outbox.offer, lambda _: None)
+    recorder = Recorder(
+        new_session(), outbox.record, outbox.offer, outbox.set_aside, lambda _: None
+    )
     task = asyncio.ensure_future(recorder.publish())
     recorder.show(Pairing(qr="old", qr_expires_at=1, attempt_expires_at=2))
     await asyncio.sleep(0)

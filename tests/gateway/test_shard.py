@@ -132,6 +132,7 @@ class Shard:
             metrics=self.metrics,
             lease_seconds=3,
             now=clock.millis,
+            holds=self.hosts.holds,
         )
 
     async def post(self, session_id: SessionId, text: str) -> None:
@@ -240,6 +241,52 @@ async def test_messages_of_a_session_keep_their_order_and_share_requests(world: 
     assert used < 30
 
 
+async def test_what_waited_for_its_session_keeps_its_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking up a session that is not here yet must not let the second message pass the first."""
+    run, slow = world.aws.run, asyncio.Event()
+
+    async def uneven(op: Op[Any]) -> Any:
+        if op.action == "query":
+            await slow.wait()
+        if op.action == "get_item" and not slow.is_set():
+            slow.set()
+            await asyncio.sleep(0.5)
+        return await run(op)
+
+    shard = Shard(world)
+    session = await world.session(await world.tenant())
+    texts = [str(n) for n in range(5)]
+    for text in texts:
+        await shard.order(send(session, text))
+    monkeypatch.setattr(world.aws, "run", uneven)
+    async with shard.inbox:
+        shard.inbox.won(0)
+        await until(lambda: len(shard.hosts.sent) == 5)
+    assert [text for text, _ in shard.hosts.sent] == texts
+
+
+async def test_what_cannot_be_settled_does_not_end_the_gateway(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that cannot even be parked is left to its queue; the others go on."""
+    run = world.aws.run
+
+    async def refusing(op: Op[Any]) -> Any:
+        if op.action == "send_message" and "MessageAttributes" in op.params(world.settings):
+            raise ValueError("InvalidMessageContents")
+        return await run(op)
+
+    monkeypatch.setattr(world.aws, "run", refusing)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        await shard.post(session.id, "not a command")
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+
+
 async def test_messages_are_handed_over_before_the_last_is_recorded(world: World) -> None:
     """A batch of a session is with its host at once; what it orders next waits for all of it."""
     async with served(world) as shard:
@@ -291,11 +338,8 @@ async def test_bad_commands_are_refused_counted_and_parked(world: World, reason:
         await until(lambda: shard.counted("zapgate_commands_total") == 1)
         await until(shard.empty)
         refused = shard.counted("zapgate_commands_refused_total")
-    dead = await world.aws.run(
-        queue.receive(world.settings.command_dead_url, 0).then(
-            lambda found: [each.body for each in found]
-        )
-    )
+    parked = await world.aws.run(queue.receive(world.settings.command_dead_url, 0))
+    dead = [each.body for each in parked]
     assert (dead, refused) == (([], 0) if reason == "gone" else ([texts[reason]], 1))
     assert ("stop", session.id, False, False) not in shard.hosts.told
 

@@ -1,18 +1,26 @@
 """The supervisor without a host."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from gateway.aside import Aside
+from gateway.frames import Entry
+from gateway.host.journal import Journal, Order
+from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
-from shared import clock
+from shared import clock, ids
 from shared.env import Settings, for_hosts
 from shared.errors import Malformed, Misconfigured, NotHeld
-from shared.ids import SessionId, TenantId
+from shared.events import MessageUncertain
+from shared.ids import EventId, SessionId, TenantId
+from shared.message import OnUncertain
+from shared.session import Session
 from tests.gateway.gateway import new_session, order
 
 
@@ -22,7 +30,11 @@ async def _never(*_: object) -> None:
 
 def supervisor(store: str) -> Supervisor:
     return Supervisor(
-        settings=Settings(device_store=store), record=_never, offer=_never, now=clock.millis
+        settings=Settings(device_store=store),
+        record=_never,
+        offer=_never,
+        now=clock.millis,
+        until=lambda _: None,
     )
 
 
@@ -42,6 +54,38 @@ async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
     await here.stop(session.id)
     await here.erase(session)
     await here.close()
+
+
+async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
+    """A host was killed in a send, and its session is stopped before another one starts."""
+    session, stored = new_session(), list[Entry]()
+
+    async def record(_: Session, entries: Sequence[Entry]) -> None:
+        stored.extend(entries)
+
+    here = Supervisor(
+        settings=Settings(device_store=str(tmp_path)),
+        record=record,
+        offer=_never,
+        now=clock.millis,
+        until=lambda _: None,
+    )
+    command = order(session, "+4915112345679", "hello", OnUncertain.RESEND)
+    folder = tmp_path / session.tenant_id / session.id
+    folder.mkdir(parents=True)
+    with Journal(folder, session, mint=lambda: EventId(clock.mint(ids.EVENT))) as journal:
+        journal.begin(
+            Order(
+                message_id=command.message_id,
+                recipient=command.to,
+                secret=bytes(32),
+                on_uncertain=command.on_uncertain,
+                begun_at=clock.millis(),
+            )
+        )
+    await here.refuse(session, command, ENDED)
+    (entry,) = stored
+    assert isinstance(entry.event, MessageUncertain)
 
 
 async def test_a_closing_gateway_starts_nothing(tmp_path: Path) -> None:
@@ -72,7 +116,9 @@ def test_a_folder_is_named_by_ids_only(
         nursery=Nursery(for_hosts({}), "INFO"),
         record=_never,
         offer=_never,
+        aside=Aside(lambda _: tmp_path, clock.millis),
         now=clock.millis,
+        until=lambda _: None,
         closing=asyncio.Event(),
         gate=asyncio.Semaphore(1),
     )

@@ -40,7 +40,7 @@ def test_the_table_is_as_declared(aws: EmbeddedAws, stack: StackEnvironment) -> 
 
 
 def test_there_is_a_fifo_queue_for_each_shard(aws: EmbeddedAws, stack: StackEnvironment) -> None:
-    """Every shard's queue is ordered by session and gives up after five receives."""
+    """Every shard's queue is ordered by session and outlasts an outage of ours."""
     places = settings(stack.environment)
     for shard in range(places.shards):
         attributes = queue(aws, places.command_queue(shard))
@@ -49,18 +49,18 @@ def test_there_is_a_fifo_queue_for_each_shard(aws: EmbeddedAws, stack: StackEnvi
         assert attributes["ContentBasedDeduplication"] == "false"
         assert attributes["VisibilityTimeout"] == "60"
         redrive = json.loads(attributes["RedrivePolicy"])
-        assert redrive["maxReceiveCount"] == 5
+        assert redrive["maxReceiveCount"] == 100
         assert redrive["deadLetterTargetArn"].endswith("-commands-dead.fifo")
 
 
-def test_a_command_that_fails_five_times_is_parked(
+def test_a_command_that_fails_all_the_time_is_parked(
     aws: EmbeddedAws, stack: StackEnvironment
 ) -> None:
-    """The sixth receive finds nothing: the message waits on the dead-letter queue."""
+    """After a hundred receives the message waits on the dead-letter queue."""
     sqs = aws.client("sqs")
     url = settings(stack.environment).command_queue(3)
     sqs.send_message(QueueUrl=url, MessageBody="{}", MessageGroupId="a", MessageDeduplicationId="a")
-    for _ in range(5):
+    for _ in range(100):
         assert sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)["Messages"]
     assert "Messages" not in sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
     parked = sqs.receive_message(QueueUrl=stack.outputs["CommandsDeadQueueUrl"])

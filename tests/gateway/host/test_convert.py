@@ -26,6 +26,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
 )
 
 from gateway.host.convert import (
+    LONGEST_TEXT,
     Account,
     Received,
     account,
@@ -343,3 +344,21 @@ def test_the_account_is_read_from_the_device() -> None:
     """Number and LID without their device numbers."""
     device = Device(JID=jid(ME, 12), LID=jid(ME_LID, 12))
     assert account(device) == Account("+4915112345678", ME_LID)
+
+
+def test_what_a_stranger_sends_is_bounded() -> None:
+    """A text, a name or an id of any length must not stop the session it is sent to."""
+    edit = Message(
+        protocolMessage=ProtocolMessage(
+            type=ProtocolMessage.MESSAGE_EDIT,
+            editedMessage=Message(conversation="x" * 5_000_000),
+        )
+    )
+    edit.protocolMessage.key.ID = "i" * 100_000
+    found = received(event(edit, info(BEN, BEN, id="3" * 100_000, name="n" * 100_000)))
+    assert found is not None
+    assert found.message.content == Unsupported("oversized")
+    assert len(msgspec.json.encode(found.message)) < 2_000
+    longest = received(event(Message(conversation="x" * LONGEST_TEXT)))
+    assert longest is not None
+    assert longest.message.content == Text("x" * LONGEST_TEXT)

@@ -206,7 +206,7 @@ def store_with(folder: Path, secret: bytes | None, *, devices: int = 1) -> Path:
 def test_a_send_the_library_never_wrote_down_did_not_happen(tmp_path: Path) -> None:
     """It is simply still to do: its order is repeated by whoever gave it."""
     journal, begun = interrupted(tmp_path, OnUncertain.REPORT)
-    settle_interrupted(journal, store_with(tmp_path, None), clock.millis())
+    settle_interrupted(journal, store_with(tmp_path, None), clock.millis(), again=True)
     assert journal.order(begun.message_id) is None
     assert journal.last == 0
     journal.close()
@@ -215,7 +215,7 @@ def test_a_send_the_library_never_wrote_down_did_not_happen(tmp_path: Path) -> N
 def test_a_send_the_library_wrote_down_is_uncertain_under_its_id(tmp_path: Path) -> None:
     """A later receipt for that id settles it."""
     journal, begun = interrupted(tmp_path, OnUncertain.REPORT)
-    settle_interrupted(journal, store_with(tmp_path, begun.secret), clock.millis())
+    settle_interrupted(journal, store_with(tmp_path, begun.secret), clock.millis(), again=True)
     (entry,) = journal.after(0, -1)
     assert isinstance(entry.event.data, MessageChange)
     assert entry.event.data.status is MessageStatus.UNCERTAIN
@@ -227,7 +227,7 @@ def test_a_send_the_library_wrote_down_is_uncertain_under_its_id(tmp_path: Path)
 def test_a_removed_device_takes_the_proof_along(tmp_path: Path) -> None:
     """Its secrets are deleted with it, so a missing one says nothing: the send is uncertain."""
     journal, _ = interrupted(tmp_path, OnUncertain.REPORT)
-    settle_interrupted(journal, store_with(tmp_path, None, devices=0), clock.millis())
+    settle_interrupted(journal, store_with(tmp_path, None, devices=0), clock.millis(), again=True)
     (entry,) = journal.after(0, -1)
     assert isinstance(entry.event.data, MessageChange)
     assert entry.event.data.status is MessageStatus.UNCERTAIN
@@ -249,12 +249,26 @@ async def test_what_cannot_be_written_fails(tmp_path: Path) -> None:
 def test_where_the_library_left_nothing_to_read(tmp_path: Path, on_uncertain: OnUncertain) -> None:
     """Without its file nothing is certain: it is reported, or resent by choice."""
     journal, begun = interrupted(tmp_path, on_uncertain)
-    settle_interrupted(journal, tmp_path / "device.db", clock.millis())
+    settle_interrupted(journal, tmp_path / "device.db", clock.millis(), again=True)
     if on_uncertain is OnUncertain.RESEND:
-        assert journal.order(begun.message_id) is None
-    else:
-        (entry,) = journal.after(0, -1)
-        assert isinstance(entry.event.data, MessageChange)
-        assert entry.event.data.whatsapp_id is None
+        assert journal.last == 0
+        # Nobody sends it again after all: then it is not said to have failed.
+        settle_interrupted(journal, tmp_path / "device.db", clock.millis(), again=False)
+    (entry,) = journal.after(0, -1)
+    assert isinstance(entry.event.data, MessageChange)
+    assert entry.event.data.message_id == begun.message_id
+    assert entry.event.data.status is MessageStatus.UNCERTAIN
+    assert entry.event.data.whatsapp_id is None
     assert journal.unsettled() == []
     journal.close()
+
+
+async def test_a_resend_whose_time_is_over_is_uncertain(tmp_path: Path) -> None:
+    """An attempt may have gone out: it is not said to have failed."""
+    async with desk(tmp_path, Undelivered(NO_ANSWER), Undelivered(NO_SOCKET)) as (at_work, line):
+        soon = clock.millis() + 500
+        command = order(SESSION, BEN, "a", OnUncertain.RESEND)
+        put(at_work, msgspec.structs.replace(command, expires_at=soon))
+        (outcome,) = await at_work.outcomes(1)
+        assert outcome.status is MessageStatus.UNCERTAIN
+        assert line.sent == ["a", "a"]
