@@ -10,7 +10,7 @@ import hashlib
 import msgspec
 
 from shared import clock
-from shared.aws import Op
+from shared.aws import Op, Response
 from shared.ids import TenantId
 from shared.store import keys
 from shared.store.dynamo import (
@@ -116,9 +116,13 @@ def begin(claim: Claim) -> Op[Record | None]:
 
 def read(claim: Claim) -> Op[Record | None]:
     """The key's record, if it stands for a request of before."""
-    return get(claim.row, Record).then(
-        lambda record: None if record is None or record.expires_at <= claim.now else record
-    )
+    op = get(claim.row, Record)
+
+    def current(response: Response) -> Record | None:
+        record = op.decode(response)
+        return None if record is None or record.expires_at <= claim.now else record
+
+    return Op(op.service, op.action, op.params, current)
 
 
 def resume(claim: Claim, seen: Record) -> Op[bool]:
