@@ -34,7 +34,7 @@ from gateway.frames import (
     Stop,
 )
 from gateway.host.journal import Journal
-from gateway.host.ledger import PAGE
+from gateway.host.ledger import PAGE, Damaged
 from gateway.host.paths import STORE
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
@@ -151,6 +151,11 @@ class Keeper:
     def ending(self) -> bool:
         """Whether it holds its session no longer, and only clears up."""
         return self._stop is not None or self._ended
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop is not None
 
     def status(self) -> HostStatus:
         life = self._life
@@ -448,7 +453,7 @@ class Keeper:
         while True:
             try:
                 self._ahead, entries = await asyncio.to_thread(blocking)
-            except (OSError, sqlite3.Error, Malformed):
+            except (OSError, sqlite3.Error, Damaged):
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
                 if self._stop is not None and failures > 1:

@@ -12,6 +12,7 @@ from gateway.frames import Entry
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
+from gateway.keeper import Keeper
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
 from shared import clock, ids
@@ -22,6 +23,7 @@ from shared.ids import EventId, SessionId, TenantId
 from shared.message import OnUncertain
 from shared.session import Session
 from tests.gateway.gateway import new_session, order
+from tests.gateway.waiting import until
 
 
 async def _never(*_: object) -> None:
@@ -86,6 +88,30 @@ async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> Non
     await here.refuse(session, command, ENDED)
     (entry,) = stored
     assert isinstance(entry.event, MessageUncertain)
+
+
+async def test_a_session_survives_a_defect_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would notice that it is held no more: it is held again, unless it was stopped."""
+    held, released = list[Keeper](), asyncio.Event()
+
+    async def run(keeper: Keeper) -> None:
+        held.append(keeper)
+        if len(held) == 1:
+            raise ValueError("a defect")
+        await released.wait()
+
+    monkeypatch.setattr(Keeper, "run", run)
+    monkeypatch.setattr("gateway.supervisor.BROKEN_PAUSE", 0.01)
+    session, here = new_session(), supervisor(str(tmp_path))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.run())
+        await here.start(session)
+        await until(lambda: len(held) == 2)
+        assert here.holds(session.id)
+        released.set()
+        await here.close()
 
 
 async def test_a_closing_gateway_starts_nothing(tmp_path: Path) -> None:
