@@ -110,6 +110,7 @@ class Dispatcher:
         self._intake: list[asyncio.Task[None]] = []
         self._attempts: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._stop_by = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self.wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
@@ -126,19 +127,28 @@ class Dispatcher:
 
     async def __aexit__(self, *_: object) -> None:
         """Finish what is in hand, give back the rest."""
-        self._stopping = True
-        for task in self._intake:
-            task.cancel()
-        jobs = self._turns.withdraw()
-        await asyncio.gather(*(self._release(job, 0) for job in jobs), return_exceptions=True)
+        self.stop_taking()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout_at(self._stop_by):
+                jobs = self._turns.withdraw()
+                await asyncio.gather(
+                    *(self._release(job, 0) for job in jobs), return_exceptions=True
+                )
                 await self._idle.wait()
         except TimeoutError:
             log.warning("dispatcher.cut_off", extra=fields(in_hand=self._turns.sending))
             for task in self._attempts:
                 task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    def stop_taking(self) -> None:
+        """Begin no further attempt: what is in hand ends while the rest of the gateway stops."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._stop_by = asyncio.get_running_loop().time() + STOP_SECONDS
+        for task in self._intake:
+            task.cancel()
 
     @property
     def waiting(self) -> int:

@@ -1,8 +1,8 @@
 """The wiring of a gateway. It starts in reading order and stops in the reverse.
 
-So on the way out: no shard is won any more, no command is read, what is in hand is finished or
-given back, hosts are stopped without a word, journals and deliveries are emptied, and last the
-leases are resigned, for whoever goes on.
+So on the way out: no shard is won and no webhook begun any more, no command is read, what is in hand
+is finished or given back, hosts are stopped without a word, journals and deliveries are emptied, and
+last the leases are resigned, for whoever goes on.
 """
 
 import asyncio
@@ -146,6 +146,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=metrics,
             )
         )
+        parts.callback(dispatcher.stop_taking)
         parts.callback(leaseholder.stop_winning)
         await leaseholder.start_winning()
         log.info(
