@@ -119,10 +119,9 @@ class Dispatcher:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        loops = [self.sweeper, self._put_off]
-        if self._places.delivery_queue_url:
-            loops.append(self.wakes)
-        self._intake = [self._tasks.create_task(loop.run(), name=loop.name) for loop in loops]
+        self._intake = [
+            self._tasks.create_task(loop.run(), name=loop.name) for loop in self.loops()
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -140,6 +139,11 @@ class Dispatcher:
             for task in self._attempts:
                 task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    def loops(self) -> list[Loop]:
+        """What must turn for deliveries to go out."""
+        loops = [self.sweeper, self._put_off]
+        return [*loops, self.wakes] if self._places.delivery_queue_url else loops
 
     def stop_taking(self) -> None:
         """Begin no further attempt: what is in hand ends while the rest of the gateway stops."""

@@ -39,6 +39,8 @@ STARTS_AT_ONCE: Final = 4
 """Hosts that load their library side by side: each takes most of a second of a core."""
 BROKEN_PAUSE: Final = 10.0
 """Seconds before a session is held again whose keeper met a defect of ours."""
+SILENCE: Final = 10.0
+"""Seconds without a pulse, of which there is one a second, after which a host does not answer."""
 
 
 class Supervisor:
@@ -163,6 +165,14 @@ class Supervisor:
         """Whether a session has its host here, or will have it again in a moment."""
         keeper = self._keepers.get(session_id)
         return keeper is not None and not keeper.ending
+
+    def matter(self) -> str | None:
+        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        if self._house.nursery.matter is not None:
+            return self._house.nursery.matter
+        ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
+        silent = sum(age > SILENCE for age in ages)
+        return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
 
     @property
     def set_aside(self) -> int:

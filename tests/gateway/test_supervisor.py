@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -56,6 +57,28 @@ async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
     await here.stop(session.id)
     await here.erase(session)
     await here.close()
+
+
+@pytest.mark.parametrize(
+    ("ages", "matter"),
+    [
+        ([], None),
+        ([None, 1.0], None),
+        ([11.0, 1.0], None),
+        ([11.0, 12.0, 1.0], "2 of 3 do not answer"),
+    ],
+)
+async def test_silent_hosts_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ages: list[float | None],
+    matter: str | None,
+) -> None:
+    """One that stands still is replaced; most of them at once is the gateway's trouble."""
+    here = supervisor(str(tmp_path))
+    snapshot = [SimpleNamespace(pulse_age=age) for age in ages]
+    monkeypatch.setattr(here, "snapshot", lambda: snapshot)
+    assert here.matter() == matter
 
 
 async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
