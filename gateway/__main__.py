@@ -19,7 +19,10 @@ from shared.errors import Misconfigured
 log = logging.getLogger(__name__)
 
 CUT_SHORT: Final = 1
-"""Exit code after a second signal."""
+"""Exit code after a second signal, or when ending in order takes too long."""
+STOP_SECONDS: Final = 30.0
+"""Longer than everything that may hang on the way out is waited for, less than the orchestrator
+waits. What is not done by then is in journals and queues, and leases lapse by themselves."""
 MISCONFIGURED: Final = 78
 """Exit code for settings that cannot work (EX_CONFIG of sysexits.h): starting again is no use."""
 
@@ -28,14 +31,20 @@ async def serve(settings: Settings) -> None:
     """Run until told to stop."""
     stop = asyncio.Event()
 
+    loop = asyncio.get_running_loop()
+
+    def cut_short() -> None:
+        log.warning("gateway.cut_short")
+        os._exit(CUT_SHORT)
+
     def asked() -> None:
         if stop.is_set():
-            log.warning("gateway.cut_short")
-            os._exit(CUT_SHORT)
+            cut_short()
         stop.set()
+        loop.call_later(STOP_SECONDS, cut_short)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked)
+        loop.add_signal_handler(number, asked)
     await run(settings, stop)
 
 

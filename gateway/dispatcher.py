@@ -112,6 +112,7 @@ class Dispatcher:
         self._intake: list[asyncio.Task[None]] = []
         self._attempts: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._stop_by = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self.wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
@@ -120,27 +121,40 @@ class Dispatcher:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        loops = [self.sweeper, self._put_off]
-        if self._places.delivery_queue_url:
-            loops.append(self.wakes)
-        self._intake = [self._tasks.create_task(loop.run(), name=loop.name) for loop in loops]
+        self._intake = [
+            self._tasks.create_task(loop.run(), name=loop.name) for loop in self.loops()
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Finish what is in hand, give back the rest."""
-        self._stopping = True
-        for task in self._intake:
-            task.cancel()
-        jobs = self._turns.withdraw()
-        await asyncio.gather(*(self._release(job, 0) for job in jobs), return_exceptions=True)
+        self.stop_taking()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout_at(self._stop_by):
+                jobs = self._turns.withdraw()
+                await asyncio.gather(
+                    *(self._release(job, 0) for job in jobs), return_exceptions=True
+                )
                 await self._idle.wait()
         except TimeoutError:
             log.warning("dispatcher.cut_off", extra=fields(in_hand=self._turns.sending))
             for task in self._attempts:
                 task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    def loops(self) -> list[Loop]:
+        """What must turn for deliveries to go out."""
+        loops = [self.sweeper, self._put_off]
+        return [*loops, self.wakes] if self._places.delivery_queue_url else loops
+
+    def stop_taking(self) -> None:
+        """Begin no further attempt: what is in hand ends while the rest of the gateway stops."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._stop_by = asyncio.get_running_loop().time() + STOP_SECONDS
+        for task in self._intake:
+            task.cancel()
 
     @property
     def waiting(self) -> int:

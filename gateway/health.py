@@ -1,7 +1,8 @@
 """What the orchestrator and Prometheus ask: is it alive, is it ready, how is it going.
 
 Alive means that every loop still turns: if not, a restart helps. Ready means that it can do its
-work: AWS answers and every shard is held by somebody. Reasons are given as JSON.
+work: AWS answers, every shard is held by somebody, and hosts can be made and answer. Reasons are
+given as JSON.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping

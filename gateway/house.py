@@ -48,7 +48,7 @@ class House:
     def open(self, session: Session) -> Journal:
         """A session's journal, while no host has it.
 
-        Blocks. Raises Malformed, OSError or sqlite3.Error.
+        Blocks. Raises Damaged, Malformed, OSError or sqlite3.Error.
         """
         folder = self.folder(session)
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from gateway.frames import (
     Stop,
 )
 from gateway.host.journal import Journal
-from gateway.host.ledger import PAGE
+from gateway.host.ledger import PAGE, Damaged
 from gateway.host.paths import STORE
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
@@ -73,11 +73,14 @@ SEND_LIMIT: Final = 90.0
 may wait for ever, and every later send behind it."""
 STOP_LIMIT: Final = 45.0
 """Seconds a host gets to end in order: more than its own limits add up to."""
+QUIET_STOP_LIMIT: Final = 8.0
+"""Seconds if it goes on elsewhere: a send that is cut off is uncertain, but a gateway that is on
+its way out, or has lost its lease, has no longer."""
 EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
 STEADY: Final = 60.0
 """Seconds of connection after which earlier failures are forgotten."""
-QUIET_DRAIN_LIMIT: Final = 10.0
+QUIET_DRAIN_LIMIT: Final = 5.0
 """Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
 
 HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
@@ -151,6 +154,11 @@ class Keeper:
     def ending(self) -> bool:
         """Whether it holds its session no longer, and only clears up."""
         return self._stop is not None or self._ended
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop is not None
 
     def status(self) -> HostStatus:
         life = self._life
@@ -320,7 +328,7 @@ class Keeper:
                 break
             now = time.monotonic()
             if self._stop is not None and stop_by is None:
-                stop_by = now + STOP_LIMIT
+                stop_by = now + (QUIET_STOP_LIMIT if self._stop.quiet else STOP_LIMIT)
             why = self._stuck(life, now, stop_by)
             if why is not None:
                 log.error(
@@ -448,7 +456,7 @@ class Keeper:
         while True:
             try:
                 self._ahead, entries = await asyncio.to_thread(blocking)
-            except (OSError, sqlite3.Error, Malformed):
+            except (OSError, sqlite3.Error, Damaged):
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
                 if self._stop is not None and failures > 1:

@@ -134,11 +134,10 @@ class Leaseholder:
     async def resign(self) -> None:
         """Give every lease back, after its sessions were stopped."""
         holds, self._holds = self._holds, {}
-        results = await asyncio.gather(
-            *(self._aws.run(leases.resign(hold.lease, _stamp())) for hold in holds.values()),
-            return_exceptions=True,
+        answers = await asyncio.gather(
+            *(self._asked(leases.resign(hold.lease, _stamp())) for hold in holds.values())
         )
-        failed = sum(isinstance(result, BaseException) for result in results)
+        failed = answers.count(None)
         log.info("leases.resigned", extra=fields(shards=len(holds), failed=failed))
 
     async def step(self) -> None:

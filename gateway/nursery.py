@@ -93,6 +93,8 @@ class Nursery:
         self._number = 0
         self._asked: dict[int, asyncio.Future[int]] = {}
         self._children: dict[int, Child] = {}
+        self.matter: str | None = None
+        """Why the last fork failed, if it did."""
 
     @property
     def pid(self) -> int | None:
@@ -101,6 +103,15 @@ class Nursery:
 
     async def fork(self) -> Child:
         """A new host. Raises Unborn."""
+        try:
+            child = await self._fork()
+        except Unborn as error:
+            self.matter = str(error)
+            raise
+        self.matter = None
+        return child
+
+    async def _fork(self) -> Child:
         control = await self._started()
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 TRIES: Final = 8
 """Each refusal leaves something out, and the table cannot know more than that of us."""
+FLUSH_SECONDS: Final = 3.0
+"""How long the last transactions may take on the way out."""
 
 
 class Deliverer(Protocol):
@@ -76,7 +78,12 @@ class Outbox:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        """Store what is waiting, if AWS answers: the rest is still in the journals."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._stack.aclose()
+        except TimeoutError:
+            log.warning("outbox.cut_off", extra=fields(waiting=self.waiting))
 
     @property
     def waiting(self) -> int:

@@ -1,8 +1,8 @@
 """The wiring of a gateway. It starts in reading order and stops in the reverse.
 
-So on the way out: no shard is won any more, no command is read, what is in hand is finished or
-given back, hosts are stopped without a word, journals and deliveries are emptied, and last the
-leases are resigned, for whoever goes on.
+So on the way out: no shard is won and no webhook begun any more, no command is read, what is in
+hand is finished or given back, hosts are stopped without a word, journals and deliveries are
+emptied, and last the leases are resigned, for whoever goes on.
 """
 
 import asyncio
@@ -129,12 +129,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
 
         def alive() -> dict[str, str]:
-            loops = (leaseholder.loop, leaseholder.watch, dispatcher.sweeper, *inbox.loops())
+            loops = (leaseholder.loop, leaseholder.watch, *dispatcher.loops(), *inbox.loops())
             return {loop.name: "stands still" for loop in loops if not loop.alive()}
 
         def ready() -> dict[str, str]:
-            matter = leaseholder.matter()
-            return alive() | ({} if matter is None else {"leases": matter})
+            matters = {"leases": leaseholder.matter(), "hosts": supervisor.matter()}
+            return alive() | {part: why for part, why in matters.items() if why is not None}
 
         def readings() -> Iterable[Metric]:
             yield from _leases(leaseholder)
@@ -152,6 +152,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=metrics,
             )
         )
+        parts.callback(dispatcher.stop_taking)
         parts.callback(leaseholder.stop_winning)
         await leaseholder.start_winning()
         log.info(

@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE: Final = 4
 """Hosts that load their library side by side: each takes most of a second of a core."""
+BROKEN_PAUSE: Final = 10.0
+"""Seconds before a session is held again whose keeper met a defect of ours."""
+SILENCE: Final = 10.0
+"""Seconds without a pulse, of which there is one a second, after which a host does not answer."""
 
 
 class Supervisor:
@@ -103,9 +108,7 @@ class Supervisor:
                 await self._end(keeper, Stop(quiet=True))
             if self._closed.is_set() or self._group is None:
                 raise NotHeld("this gateway is closing")
-            keeper = Keeper(self._house, session, phone_number)
-            self._keepers[session.id] = keeper
-            self._group.create_task(self._keep(keeper), name=f"session {session.id}")
+            self._hold(Keeper(self._house, session, phone_number))
 
     async def stop(
         self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
@@ -163,6 +166,14 @@ class Supervisor:
         keeper = self._keepers.get(session_id)
         return keeper is not None and not keeper.ending
 
+    def matter(self) -> str | None:
+        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        if self._house.nursery.matter is not None:
+            return self._house.nursery.matter
+        ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
+        silent = sum(age > SILENCE for age in ages)
+        return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
+
     @property
     def set_aside(self) -> int:
         """Events the table refused, since this gateway started."""
@@ -178,20 +189,43 @@ class Supervisor:
         await asyncio.gather(*(self.stop(each, quiet=True) for each in list(self._keepers)))
 
     async def _keep(self, keeper: Keeper) -> None:
+        broken = False
         try:
             await keeper.run()
         except Exception:  # one session's defect must not end the others
             log.exception("keeper.broken", extra=fields(session_id=keeper.session.id))
+            broken = True
         finally:
             keeper.done.set()
-            if self._keepers.get(keeper.session.id) is keeper:
-                del self._keepers[keeper.session.id]
+            if not broken:
+                self._forget(keeper)
+        if broken:
+            await self._hold_again(keeper)
+
+    async def _hold_again(self, broken: Keeper) -> None:
+        """After a defect: a session must not say that it is connected while nobody holds it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), BROKEN_PAUSE)
+        if self._keepers.get(broken.session.id) is not broken:
+            return
+        self._forget(broken)
+        if not self._closed.is_set() and not broken.stopped:
+            self._hold(Keeper(self._house, broken.session, None))
+
+    def _hold(self, keeper: Keeper) -> None:
+        if self._group is None:
+            raise AssertionError("unreachable: sessions are held while the supervisor runs")
+        self._keepers[keeper.session.id] = keeper
+        self._group.create_task(self._keep(keeper), name=f"session {keeper.session.id}")
+
+    def _forget(self, keeper: Keeper) -> None:
+        if self._keepers.get(keeper.session.id) is keeper:
+            del self._keepers[keeper.session.id]
 
     async def _end(self, keeper: Keeper, stop: Stop) -> None:
         keeper.stop(stop)
         await keeper.done.wait()
-        if self._keepers.get(keeper.session.id) is keeper:
-            del self._keepers[keeper.session.id]
+        self._forget(keeper)
 
     async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
         try:

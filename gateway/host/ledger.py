@@ -19,7 +19,7 @@ import msgspec
 from gateway.changes import Mark, follow
 from gateway.frames import Entry
 from shared.env import JournalMode
-from shared.errors import Malformed
+from shared.errors import ZapgateError
 from shared.events import SessionEvent
 from shared.ids import EventId
 from shared.session import Session
@@ -51,6 +51,10 @@ CREATE TABLE held (number INTEGER PRIMARY KEY, message BLOB NOT NULL, at INTEGER
 _events: Final[msgspec.json.Decoder[SessionEvent]] = msgspec.json.Decoder(SessionEvent)
 
 
+class Damaged(ZapgateError):
+    """A journal that this version cannot read. Nothing is wrong with whoever asked for it."""
+
+
 class Ledger:
     """The entries of one session, and the session's state as they tell it.
 
@@ -66,7 +70,7 @@ class Ledger:
         mode: JournalMode = "wal",
         sync: bool = True,
     ) -> None:
-        """Open or make it. Raises Malformed for a file this version cannot read."""
+        """Open or make it. Raises Damaged."""
         self.session = session
         self._mint = mint
         self.lock = threading.RLock()
@@ -83,11 +87,15 @@ class Ledger:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(
                 error, sqlite3.OperationalError
             ):
-                raise Malformed(f"the journal {path} is damaged: {error}") from error
+                raise Damaged(f"the journal {path} is damaged: {error}") from error
             raise
         # What was journalled and perhaps not recorded yet is newer than the row.
-        for (event,) in self.db.execute("SELECT event FROM entries ORDER BY sequence"):
-            self.session = follow(self.session, _events.decode(event))
+        try:
+            for (event,) in self.db.execute("SELECT event FROM entries ORDER BY sequence"):
+                self.session = follow(self.session, _events.decode(event))
+        except msgspec.DecodeError as error:
+            self.db.close()
+            raise Damaged(f"an entry of the journal {path} cannot be read: {error}") from error
 
     def _open(self, mode: JournalMode, *, sync: bool) -> None:
         self.db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -103,7 +111,7 @@ class Ledger:
                     self.db.execute(statement)
                 self.db.execute(f"PRAGMA user_version={_VERSION}")
             elif version != _VERSION:
-                raise Malformed(f"the journal is of version {version}, not {_VERSION}")
+                raise Damaged(f"the journal is of version {version}, not {_VERSION}")
             (self._last,) = self.db.execute("SELECT value FROM meta WHERE name='last'").fetchone()
 
     def close(self) -> None:

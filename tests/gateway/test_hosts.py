@@ -226,6 +226,20 @@ async def test_a_host_that_stands_still_is_replaced(
     assert gone(pid)
 
 
+async def test_a_host_that_does_not_stop_holds_nobody_up(
+    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway on its way out kills what hangs: what it had taken is in the journal."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    pid = here.pid(session) or 0
+    monkeypatch.setattr(keeper, "QUIET_STOP_LIMIT", 0.5)
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        await here.supervisor.stop(session.id, quiet=True)
+    assert gone(pid)
+
+
 async def test_a_resend_is_the_tenants_choice(here: Gateway, control: ControlClient) -> None:
     """With `resend` a send that was cut off goes out again, and may arrive twice."""
     session = new_session()

@@ -77,7 +77,13 @@ async def test_a_host_that_cannot_be_forked_is_unborn(
     monkeypatch.setattr("gateway.nursery.socket.send_fds", _without_descriptor)
     with pytest.raises(Unborn, match="too many open files"):
         await nursery.fork()
+    assert nursery.matter is not None
+    assert "too many open files" in nursery.matter
     assert alive(child.pid)
+    monkeypatch.undo()
+    other = await nursery.fork()
+    assert nursery.matter is None
+    await other.channel.close()
     await child.channel.close()
 
 

@@ -103,3 +103,25 @@ async def test_a_gateway_without_its_secret_says_so(tmp_path: Path) -> None:
         assert (gateway.process.returncode, out) == (78, b"")
         assert b"gateway.misconfigured" in err
         assert b"Traceback" not in err
+
+
+async def test_a_gateway_that_cannot_end_is_ended() -> None:
+    """Whatever hangs on the way out: the orchestrator must not have to kill it."""
+    script = (
+        "import asyncio, sys\n"
+        "from gateway import __main__ as entry\n"
+        "async def hang(_, __):\n"
+        "    print('up', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "entry.run, entry.STOP_SECONDS = hang, 0.2\n"
+        "asyncio.run(entry.serve(None))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(15):
+        assert await process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert process.returncode == 1

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from gateway.frames import Entry
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
+from gateway.keeper import Keeper
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
 from shared import clock, ids
@@ -22,6 +24,7 @@ from shared.ids import EventId, SessionId, TenantId
 from shared.message import OnUncertain
 from shared.session import Session
 from tests.gateway.gateway import new_session, order
+from tests.gateway.waiting import until
 
 
 async def _never(*_: object) -> None:
@@ -56,6 +59,28 @@ async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
     await here.close()
 
 
+@pytest.mark.parametrize(
+    ("ages", "matter"),
+    [
+        ([], None),
+        ([None, 1.0], None),
+        ([11.0, 1.0], None),
+        ([11.0, 12.0, 1.0], "2 of 3 do not answer"),
+    ],
+)
+async def test_silent_hosts_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ages: list[float | None],
+    matter: str | None,
+) -> None:
+    """One that stands still is replaced; most of them at once is the gateway's trouble."""
+    here = supervisor(str(tmp_path))
+    snapshot = [SimpleNamespace(pulse_age=age) for age in ages]
+    monkeypatch.setattr(here, "snapshot", lambda: snapshot)
+    assert here.matter() == matter
+
+
 async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
     """A host was killed in a send, and its session is stopped before another one starts."""
     session, stored = new_session(), list[Entry]()
@@ -86,6 +111,30 @@ async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> Non
     await here.refuse(session, command, ENDED)
     (entry,) = stored
     assert isinstance(entry.event, MessageUncertain)
+
+
+async def test_a_session_survives_a_defect_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would notice that it is held no more: it is held again, unless it was stopped."""
+    held, released = list[Keeper](), asyncio.Event()
+
+    async def run(keeper: Keeper) -> None:
+        held.append(keeper)
+        if len(held) == 1:
+            raise ValueError("a defect")
+        await released.wait()
+
+    monkeypatch.setattr(Keeper, "run", run)
+    monkeypatch.setattr("gateway.supervisor.BROKEN_PAUSE", 0.01)
+    session, here = new_session(), supervisor(str(tmp_path))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.run())
+        await here.start(session)
+        await until(lambda: len(held) == 2)
+        assert here.holds(session.id)
+        released.set()
+        await here.close()
 
 
 async def test_a_closing_gateway_starts_nothing(tmp_path: Path) -> None:

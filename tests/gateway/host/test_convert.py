@@ -354,7 +354,7 @@ def test_what_a_stranger_sends_is_bounded() -> None:
             editedMessage=Message(conversation="x" * 5_000_000),
         )
     )
-    edit.protocolMessage.key.ID = "i" * 100_000
+    edit.protocolMessage.key.ID = "i" * 100_000  # pyright: ignore[reportUnknownMemberType] (the stub hides it)
     found = received(event(edit, info(BEN, BEN, id="3" * 100_000, name="n" * 100_000)))
     assert found is not None
     assert found.message.content == Unsupported("oversized")

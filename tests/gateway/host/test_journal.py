@@ -15,9 +15,8 @@ from gateway.changes import Change
 from gateway.host import journal as journals
 from gateway.host import ledger as ledgers
 from gateway.host.journal import REMEMBERED, Journal, Order
-from gateway.host.ledger import FILE
+from gateway.host.ledger import FILE, Damaged
 from shared import clock, ids
-from shared.errors import Malformed
 from shared.events import (
     MessageChange,
     MessageDelivered,
@@ -162,7 +161,7 @@ def test_a_second_owner_is_refused(
 def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
     """It is not silently begun anew: the count of events would start again."""
     (tmp_path / FILE).write_bytes(b"not a database, but long enough to look like one" * 100)
-    with pytest.raises(Malformed, match="damaged"):
+    with pytest.raises(Damaged, match="damaged"):
         open_journal(tmp_path)
 
 
@@ -170,7 +169,15 @@ def test_a_newer_version_is_refused(journal: Journal, tmp_path: Path) -> None:
     """A gateway of the release before does not write what it cannot read."""
     database(journal).execute("PRAGMA user_version=99")
     journal.close()
-    with pytest.raises(Malformed, match="version 99"):
+    with pytest.raises(Damaged, match="version 99"):
+        open_journal(tmp_path)
+
+
+def test_an_entry_that_cannot_be_read_is_damage(journal: Journal, tmp_path: Path) -> None:
+    """And no defect of the command that asked for the journal, which would be parked for it."""
+    database(journal).execute("INSERT INTO entries VALUES (1, '{}')")
+    journal.close()
+    with pytest.raises(Damaged, match="cannot be read"):
         open_journal(tmp_path)
 
 
