@@ -25,6 +25,23 @@ class ProcessError(Exception):
     """A process did not come up, or ended when it should not; the message names its log."""
 
 
+def ending(code: int | None) -> str:
+    """A process's return code in words."""
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with {code}"
+
+
+def claim_port(port: int) -> None:
+    """Make sure that nobody listens on a port that was asked for. Raises ProcessError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ProcessError(f"port {port} cannot be had: {error.strerror}; use --port") from None
+
+
 @dataclass(frozen=True)
 class Plane:
     """A running child: what it is called, where it answers, where it writes."""
@@ -36,8 +53,12 @@ class Plane:
 
     async def gone(self) -> None:
         """Wait for its end, and say so: whoever waits did not ask for it."""
-        code = await self.process.wait()
-        raise ProcessError(f"{self.name} ended with {code}; see {self.log_file}")
+        await self.process.wait()
+        raise self.ended()
+
+    def ended(self) -> ProcessError:
+        """How it ended, in words."""
+        return ProcessError(f"{self.name} {ending(self.process.returncode)}; see {self.log_file}")
 
 
 def free_port() -> int:
@@ -119,8 +140,7 @@ async def _answers(plane: Plane, url: str) -> None:
     async with aiohttp.ClientSession() as http:
         while True:
             if plane.process.returncode is not None:
-                code = plane.process.returncode
-                raise ProcessError(f"{plane.name} ended with {code}; see {plane.log_file}")
+                raise plane.ended()
             with suppress(aiohttp.ClientError, TimeoutError):
                 async with http.get(url, timeout=aiohttp.ClientTimeout(2)) as answer:
                     if answer.status == 200:

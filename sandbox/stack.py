@@ -14,7 +14,7 @@ from typing import Any
 from sandbox.api import Api, connect
 from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, deploy, run_embedded_aws
 from sandbox.network import Network, run_network
-from sandbox.processes import Plane, free_port, run_plane
+from sandbox.processes import Plane, claim_port, free_port, run_plane
 from shared.keyring import Keyring
 
 Log = Callable[[str], None]
@@ -75,6 +75,8 @@ async def run_stack(
 ) -> AsyncGenerator[Stack]:
     """Start everything; stop in the reverse order, the gateway first."""
     chosen = options or Options()
+    if chosen.port is not None:
+        claim_port(chosen.port)
     async with AsyncExitStack() as rest:
         scratch = Path(rest.enter_context(tempfile.TemporaryDirectory(prefix="zapgate-")))
         aws = await rest.enter_async_context(run_embedded_aws(home, log=log))

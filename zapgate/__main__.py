@@ -6,11 +6,14 @@ production images contain one plane and no sandbox.
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
+from shared.errors import Misconfigured
 from zapgate import operator, planes
+
+PORT = click.IntRange(1, 65_535)
 
 HOME = click.option(
     "--home",
@@ -21,7 +24,17 @@ HOME = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Plain(click.Group):
+    """A group whose commands end with a sentence where a setting or a folder is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (Misconfigured, OSError) as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Plain, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zapgate")
 def main() -> None:
     """A multi-tenant WhatsApp gateway."""
@@ -29,7 +42,7 @@ def main() -> None:
 
 @main.command()
 @HOME
-@click.option("--port", default=8000, show_default=True, help="The API's port.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="The API's port.")
 @click.option("--live", is_flag=True, help="Connect to WhatsApp itself.")
 def dev(home: Path, port: int, live: bool) -> None:  # noqa: FBT001 - click hands flags over so
     """Run everything here, with a first tenant and key, until Ctrl-C."""

@@ -12,9 +12,9 @@ def api(host: str, port: int) -> None:
     """Run the control plane with this environment's settings."""
     import uvicorn  # noqa: PLC0415 - a plane's dependencies are there only where it runs
 
-    uvicorn.run(
-        "control_plane.app:create_app", factory=True, host=host, port=port, access_log=False
-    )
+    from control_plane.app import create_app  # noqa: PLC0415
+
+    uvicorn.run(create_app(), host=host, port=port, access_log=False, log_config=None)
 
 
 @click.command()

@@ -24,7 +24,7 @@ from boto3.session import Session
 
 from sandbox.aws.errors import EmbeddedAwsError
 from sandbox.aws.venvs import EMULATOR, Log, quiet, tool_python
-from sandbox.processes import LEASH, free_port
+from sandbox.processes import LEASH, ending, free_port
 
 REGION = "eu-west-1"
 
@@ -33,6 +33,9 @@ _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embed
 
 # It is up in a quarter of a second here; a loaded laptop is not ten times a hundred slower.
 _READY_SECONDS = 30.0
+
+# How soon its unasked end is noticed.
+_LOOK_SECONDS = 0.5
 
 # Somebody may take the free port between our look and the emulator's bind.
 _ATTEMPTS = 3
@@ -51,6 +54,7 @@ class EmbeddedAws:
 
     endpoint: str
     log_file: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -66,6 +70,13 @@ class EmbeddedAws:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    async def gone(self) -> None:
+        """Wait for its end, and say so: whoever waits did not ask for it."""
+        while self.process.poll() is None:  # noqa: ASYNC110 - a process has no event to wait for
+            await asyncio.sleep(_LOOK_SECONDS)
+        how = ending(self.process.returncode)
+        raise EmbeddedAwsError(f"the embedded AWS {how}; see {self.log_file}")
 
     def client(self, service: str) -> Any:
         """A synchronous boto3 client, which threads may share."""
@@ -103,7 +114,7 @@ async def run_embedded_aws(home: Path, *, log: Log = quiet) -> AsyncGenerator[Em
         try:
             endpoint = f"http://127.0.0.1:{port}"
             log(f"embedded AWS at {endpoint}, log in {log_file}")
-            yield EmbeddedAws(endpoint, log_file)
+            yield EmbeddedAws(endpoint, log_file, process)
         finally:
             # Not cancellable half-way: what was started here must not outlive us.
             await asyncio.shield(asyncio.to_thread(_stop, process))

@@ -119,6 +119,33 @@ async def test_the_demo_sees_every_step(aws: object, tmp_path: Path, options: li
     assert output.decode().rstrip().endswith("every step was seen")
 
 
+async def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """Whoever listens there already is not mistaken for ours."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        process = await typed(["dev", "--port", str(port)], tmp_path)
+        output, _ = await process.communicate()
+
+    assert process.returncode == 1
+    assert output.decode().startswith(f"port {port} cannot be had")
+    assert output.count(b"\n") == 1
+
+
+def test_wrong_settings_are_said_in_a_sentence() -> None:
+    """Python's trail is for us, not for whoever set a variable wrongly."""
+    for arguments, environment in (
+        (("operator-key",), {"ZAPGATE_SECRET": "hunter2"}),
+        (("api",), {"ZAPGATE_SECRET": ""}),
+        (("api",), {"ZAPGATE_SHARDS": "many"}),
+    ):
+        failed = invoke(*arguments, **environment)
+        assert failed.exit_code == 1
+        assert failed.output.startswith("Error: ")
+        assert "hunter2" not in failed.output
+    assert invoke("dev", "--port", "99999").exit_code == 2
+
+
 async def test_dev_says_where_everything_is_and_goes_without_a_trace(
     aws: object, tmp_path: Path
 ) -> None:
