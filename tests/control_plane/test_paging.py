@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane import limits
-from control_plane.limits import LARGEST_CHUNK, Limiter
+from control_plane.limits import FIRST_CHUNK, LARGEST_CHUNK, Limiter
 from control_plane.problems import KINDS, QUOTA_EXCEEDED, ProblemOut, misfit
 from shared import clock
 from shared.errors import Unavailable
@@ -85,7 +85,7 @@ def test_a_tenant_is_told_where_it_stands(stage: Stage) -> None:
 
 
 def test_permits_are_taken_in_growing_chunks(stage: Stage, tenant: Tenant) -> None:
-    """A busy process writes once for many requests; an idle one takes one at a time."""
+    """A busy process writes once for many requests; an idle one takes a few at a time."""
     now = 0.0
     limiter = Limiter(stage.aws, 6_000, lambda: now)
     moment = clock.millis() // 60_000 * 60_000 + 60_000
@@ -104,10 +104,11 @@ def test_permits_are_taken_in_growing_chunks(stage: Stage, tenant: Tenant) -> No
     while limiter.at_hand(tenant.id, None, moment) is not None:
         pass
     limiter.take(tenant.id, None, moment)
+    few = [limiter.at_hand(tenant.id, None, moment) for _ in range(FIRST_CHUNK)]
 
     assert remaining == [5_999 - n for n in range(1_000)]
     assert busy <= 6 + 1_000 // LARGEST_CHUNK + 1
-    assert limiter.at_hand(tenant.id, None, moment) is None
+    assert [each is not None for each in few] == [True] * (FIRST_CHUNK - 1) + [False]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 70])

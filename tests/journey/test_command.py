@@ -121,7 +121,7 @@ async def test_the_demo_sees_every_step(aws: object, tmp_path: Path, options: li
 
 async def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     """Whoever listens there already is not mistaken for ours."""
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         process = await typed(["dev", "--port", str(port)], tmp_path)
