@@ -14,10 +14,12 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 
 from control_plane import (
+    deliveries,
     event_types,
     events,
     health,
     keys,
+    lifecycle,
     messages,
     openapi,
     pairing,
@@ -104,10 +106,10 @@ def create_app(
 def _routes(plane: Plane) -> list[Router]:
     """Every route: those for anybody, for the operator, and for tenants."""
     tenant = (
-        ("Sessions", sessions.ROUTES),
+        ("Sessions", [*sessions.ROUTES, *lifecycle.ROUTES]),
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
-        ("Webhooks", webhooks.ROUTES),
+        ("Webhooks", [*webhooks.ROUTES, *deliveries.ROUTES]),
         ("Events", [*events.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )

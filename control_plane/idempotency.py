@@ -2,7 +2,8 @@
 
 The key is taken before the work and finished with its answer (draft-ietf-httpapi-idempotency-key).
 Another body under the same key is 422, a repeat while the first runs 409. Work that raised did
-nothing that counts, so it gives the key back. Only answers that say "done" are kept.
+nothing that counts, so it gives the key back; work that cannot say whether it did leaves the key
+for the next repeat to find out. Only answers that say "done" are kept.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import msgspec
 from litestar import Response
 
 from control_plane.call import Call
-from control_plane.problems import Problem
+from control_plane.problems import Problem, Undecided
 from shared import sealing
 from shared.errors import ZapgateError
 from shared.ids import TenantId
@@ -71,7 +72,10 @@ async def once(call: Call, work: Callable[[], Answer[T]], *, secret: bool = Fals
 
 
 async def once_together(call: Call, work: Callable[[Claim | None], Answer[T] | Record]) -> Done[T]:
-    """As `once`, for work that takes the key in its own transaction; the record if it is taken."""
+    """As `once`, for work that takes the key in its own transaction; the record if it is taken.
+
+    A record that the claim resumes is not for the answer: the work has to go on with it.
+    """
     claim = await _claim(call)
 
     def begin_with_work() -> Done[T]:
@@ -88,9 +92,10 @@ def _carry(
     aws = call.plane.aws
     try:
         answer = work()
-    except Exception:
+    except Exception as error:
+        end = idempotency.abandon if isinstance(error, Undecided) else idempotency.release
         try:
-            aws.run(idempotency.release(claim))
+            aws.run(end(claim))
         except ZapgateError:
             # It lapses by itself when its lease does.
             log.warning("idempotency.not_released", extra=_fields(call))
@@ -109,7 +114,7 @@ def _carry(
     try:
         aws.run(idempotency.finish(claim, answer.status, body, answer.location))
     except ZapgateError:
-        # The work is done, and whoever asked must hear so; a repeat may find it undone.
+        # The work is done, and whoever asked must hear so; a repeat may do it again.
         log.warning("idempotency.not_finished", extra=_fields(call))
     return done
 

@@ -23,12 +23,13 @@ from shared.errors import Contended
 from shared.ids import KeyId, TenantId
 from shared.store import tenants as store
 from shared.store.dynamo import Range
-from shared.tenant import ALL_SCOPES, ApiKey, Scope
+from shared.store.tenants import Making
+from shared.tenant import ALL_SCOPES, KEYS_PER_TENANT, ApiKey, Scope
 
 PATH: Final = "/v1/keys"
 
-KEYS_PER_TENANT: Final = 100
-"""Suspending a tenant writes each, in one request."""
+ROOM_ATTEMPTS: Final = 4
+"""Times room is made for a key that others take at the same time."""
 LONGEST_LIFE: Final = 10 * 366 * clock.DAY // clock.SECOND
 LONGEST_OVERLAP: Final = 7 * clock.DAY // clock.SECOND
 
@@ -93,9 +94,6 @@ def add(
     expires_at: int | None = None,
 ) -> KeyCreated | None:
     """Make and store a key. None unless the tenant is active. Raises Problem at the limit."""
-    many = plane.aws.run(store.every_key(tenant_id, Range(KEYS_PER_TENANT)))
-    if len(many.rows) >= KEYS_PER_TENANT:
-        raise Problem("limit_reached", f"A tenant has at most {KEYS_PER_TENANT} keys.")
     key = apikey.mint(secrets.token_bytes(apikey.RANDOM_BYTES))
     row = ApiKey(
         id=KeyId(clock.mint(ids.KEY)),
@@ -107,10 +105,27 @@ def add(
         created_at=plane.now(),
         expires_at=expires_at,
     )
-    if not plane.aws.run(store.add_key(tenant_id, row, rate_limit)):
-        return None
-    seen = shown(row)
-    return KeyCreated(key=key, **msgspec.structs.asdict(seen))
+    for _ in range(ROOM_ATTEMPTS):
+        match plane.aws.run(store.add_key(tenant_id, row, rate_limit, KEYS_PER_TENANT)):
+            case Making.MADE:
+                return KeyCreated(key=key, **msgspec.structs.asdict(shown(row)))
+            case Making.CLOSED:
+                return None
+            case Making.FULL:
+                _make_room(plane, tenant_id)
+    raise Contended("key.add")
+
+
+def _make_room(plane: Plane, tenant_id: TenantId) -> None:
+    """Erase the oldest key that works no more. Raises Problem where every key works."""
+    rows = Range(KEYS_PER_TENANT, newest_first=False)
+    now = plane.now()
+    for key in plane.aws.run(store.every_key(tenant_id, rows)).rows:
+        if not key.usable(now):
+            # False: another request made room meanwhile, and perhaps took it.
+            plane.aws.run(store.erase_key(tenant_id, key))
+            return
+    raise Problem("limit_reached", f"A tenant has at most {KEYS_PER_TENANT} keys.")
 
 
 @post(PATH, needs=Scope.KEYS_WRITE)
@@ -136,7 +151,7 @@ async def create_key(data: JSONBody[KeyIn], request: Call) -> Response[KeyCreate
 async def list_keys(
     request: Call, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> Response[PageOut[KeyOut]]:
-    """List your keys, newest first, revoked ones too."""
+    """List your keys, newest first; revoked and expired ones too, while there is room for them."""
     rows = paging.page(request, "keys", limit, cursor)
     op = store.every_key(request.tenant_id, rows)
     return paging.answer(

@@ -2,8 +2,12 @@
 
 An accepted message is a row and a signed command. Accepting costs one read, one write and one
 request to the queue; with an idempotency key, one more write keeps the answer.
+
+Where the queue does not answer, the command may be on it. Then the row stays, the answer is 503 and
+names it, and a repeat with the same key orders the same message again, under the same command id.
 """
 
+import logging
 import re
 from datetime import datetime
 from typing import Annotated, Final
@@ -18,12 +22,13 @@ from control_plane.call import Call
 from control_plane.fields import instant
 from control_plane.idempotency import Answer, once_together, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
-from control_plane.problems import invalid_value, not_found
+from control_plane.problems import RETRY_SECONDS, Problem, Undecided, invalid_value, not_found
 from control_plane.sessions import NEXT, found, refused
 from control_plane.sessions import PATH as SESSIONS
 from shared import clock, ids, message
-from shared.errors import ZapgateError
+from shared.errors import Unavailable, ZapgateError
 from shared.ids import MessageId, SessionId
+from shared.logs import fields
 from shared.message import (
     LONGEST_EXPIRY,
     LONGEST_TEXT,
@@ -34,10 +39,13 @@ from shared.message import (
     OnUncertain,
     Text,
 )
-from shared.session import SENDABLE, Desired, Session
+from shared.session import Desired, Session, SessionState, sendable
+from shared.store import idempotency
 from shared.store import messages as store
 from shared.store.idempotency import Claim, Record
 from shared.tenant import Scope
+
+log = logging.getLogger(__name__)
 
 PATH: Final = f"{SESSIONS}/{{session_id:str}}/messages"
 ITEM: Final = f"{PATH}/{{message_id:str}}"
@@ -45,6 +53,8 @@ ITEM: Final = f"{PATH}/{{message_id:str}}"
 DEFAULT_EXPIRY: Final = LONGEST_EXPIRY
 """Seconds: as long as may be asked for."""
 
+_UNLINKED: Final = "No number is linked yet: read its pairing and show the QR or the code."
+"""What to do about a session that starts without a device."""
 _UNSENDABLE: Final = re.compile(
     "[^\\x09\\x0a\\x0d\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]"
 )
@@ -123,6 +133,9 @@ async def send_message(
     It is accepted while the session is connected or on its way to it, and then waits in order.
     Send an `Idempotency-Key`, so that a repeated request is one message. With `Prefer: wait=N` the
     answer waits until WhatsApp took the message or it failed.
+
+    A 503 with a `message_id` says that the message may have been accepted: repeat the request with
+    its key. Without a key, read that message; one that is still queued when it has expired was not.
     """
     if not message.is_recipient(data.to):
         raise invalid_value(
@@ -133,7 +146,13 @@ async def send_message(
 
     def work(claim: Claim | None) -> Answer[MessageOut] | Record:
         session = found(request, session_id)
-        _check_sendable(session)
+        problem = _unsendable(session)
+        if problem is not None:
+            # A repeat is answered as the first was, whatever its session has come to since.
+            held = None if claim is None else plane.aws.run(idempotency.read(claim))
+            if claim is None or held is None:
+                raise problem
+            return _again(request, session, claim, held)
         now = plane.now()
         row = Message(
             id=MessageId(clock.mint(ids.MESSAGE)),
@@ -148,15 +167,21 @@ async def send_message(
             on_uncertain=data.on_uncertain,
         )
         try:
-            taken = plane.aws.run(store.create(request.tenant_id, row, claim))
-            if taken is not None:
-                return taken
-            orders.send(plane, session, row)
+            held = plane.aws.run(store.create(request.tenant_id, row, claim))
         except ZapgateError:
-            # Not queued, so never accepted: the row must not say otherwise.
-            plane.aws.run(store.discard(request.tenant_id, session.id, row.id))
+            # It may be stored, but it was not ordered: the row must not say otherwise.
+            plane.aws.run(store.discard(request.tenant_id, session.id, row.id, claim))
             raise
-        return Answer(202, shown(row), f"{SESSIONS}/{session.id}/messages/{row.id}")
+        if claim is not None and held is not None:
+            return _again(request, session, claim, held)
+        try:
+            orders.send(plane, session, row)
+        except Unavailable as error:
+            raise _undecided(session, row.id, claim, error) from error
+        except Exception:
+            plane.aws.run(store.discard(request.tenant_id, session.id, row.id, claim))
+            raise
+        return _accepted(row)
 
     done = await once_together(request, work)
     if done.body is None or not request.wait:
@@ -212,13 +237,70 @@ def _check_text(text: str) -> None:
         raise invalid_value("/text", "control_character", "The text has control characters.")
 
 
-def _check_sendable(session: Session) -> None:
+def _unsendable(session: Session) -> Problem | None:
+    """Why the session takes no message now, if it takes none."""
     if session.desired is Desired.DELETED:
-        raise refused(session, "It is being deleted.", "session_cannot_send")
-    if session.state not in SENDABLE:
-        raise refused(session, NEXT[session.state], "session_cannot_send")
+        return refused(session, "It is being deleted.", "session_cannot_send")
+    if not sendable(session):
+        then = _UNLINKED if session.state is SessionState.STARTING else NEXT[session.state]
+        return refused(session, then, "session_cannot_send")
     if session.desired is Desired.STOPPED:
-        raise refused(session, "It is being stopped; start it to send.", "session_cannot_send")
+        return refused(session, "It is being stopped; start it to send.", "session_cannot_send")
+    return None
+
+
+def _accepted(row: Message) -> Answer[MessageOut]:
+    return Answer(202, shown(row), f"{SESSIONS}/{row.session_id}/messages/{row.id}")
+
+
+def _again(call: Call, session: Session, claim: Claim, held: Record) -> Answer[MessageOut] | Record:
+    """Answer a repeat: by the record, or by ordering the message the first could not be sure of.
+
+    Raises Undecided where that is not sure this time either.
+    """
+    plane = call.plane
+    if held.resource is None or not claim.resumes(held):
+        return held
+    message_id = MessageId(held.resource)
+    try:
+        if not plane.aws.run(idempotency.resume(claim, held)):
+            return held
+        row = plane.aws.run(store.read(call.tenant_id, session.id, message_id))
+        if row is not None and row.status is MessageStatus.QUEUED:
+            orders.send(plane, session, row)
+    except Exception as error:
+        # Whatever it was: the first order may have been queued.
+        raise _undecided(session, message_id, claim, error) from error
+    if row is None:
+        # Erased with its session.
+        raise not_found("session")
+    return _accepted(row)
+
+
+def _undecided(
+    session: Session, message_id: MessageId, claim: Claim | None, cause: Exception
+) -> Undecided:
+    """The row is there, and its command may be on the queue."""
+    log.warning(
+        "message.undecided",
+        extra=fields(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            message_id=message_id,
+            cause=f"{type(cause).__name__}: {cause}",
+        ),
+    )
+    then = (
+        "Read it before you send it again."
+        if claim is None
+        else "Repeat the request with the same idempotency key: it stays one message."
+    )
+    return Undecided(
+        "unavailable",
+        f"The message {message_id} may have been accepted: the queue did not answer. {then}",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+        message_id=message_id,
+    )
 
 
 def _left_queue(row: Message | None) -> bool:

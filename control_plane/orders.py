@@ -54,8 +54,12 @@ def of_kind(
 
 
 def send(plane: Plane, session: Session, message: Message) -> None:
+    """Order a message; ordered again within SQS's five minutes, it is still one command.
+
+    After that the session's host knows the message by its id.
+    """
     command = SendMessage(
-        id=CommandId(clock.mint(ids.COMMAND)),
+        id=ids.send_command(message.id),
         tenant_id=session.tenant_id,
         session_id=session.id,
         issued_at=message.created_at,
@@ -69,7 +73,7 @@ def send(plane: Plane, session: Session, message: Message) -> None:
 
 
 def purge(plane: Plane, tenant_id: TenantId) -> None:
-    """Have every row of a deleted tenant erased; any shard will do, so one is made up."""
+    """Have a deleted tenant's sessions and rows erased; any shard will do, so one is made up."""
     now = plane.now()
     session_id = SessionId(clock.mint(ids.SESSION))
     command = PurgeTenant(

@@ -57,7 +57,7 @@ KINDS: Final[dict[str, Kind]] = {
     "idempotency_key_reused": Kind(
         422, "The idempotency key was used for another request", "Take a new key."
     ),
-    "limit_reached": Kind(422, "There are too many", "Delete one that is no longer needed."),
+    "limit_reached": Kind(422, "There are too many", "Delete or revoke one that is not needed."),
     "rate_limited": Kind(429, "Too many requests", "Wait for `Retry-After` seconds."),
     "request_failed": Kind(400, "The request cannot be answered", "See `detail`."),
     "internal_error": Kind(500, "Our fault", "Tell us the request id."),
@@ -103,6 +103,8 @@ class ProblemOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: SessionState | None = None
     """Of the session, where its state is the matter."""
     reason: Reason | None = None
+    message_id: str | None = None
+    """Of the message that may have been accepted."""
 
 
 class Problem(Exception):
@@ -117,6 +119,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         state: SessionState | None = None,
         reason: Reason | None = None,
+        message_id: str | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -125,6 +128,11 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.state = state
         self.reason = reason
+        self.message_id = message_id
+
+
+class Undecided(Problem):
+    """It may have been done. A repeat with the same idempotency key finds out and goes on."""
 
 
 def not_found(what: str) -> Problem:
@@ -197,6 +205,7 @@ def _respond(request: Request[Any, Any, Any], problem: Problem) -> Response[Prob
         errors=problem.errors,
         state=problem.state,
         reason=problem.reason,
+        message_id=problem.message_id,
     )
     return Response(
         content=cast("ProblemOut", msgspec.json.encode(body)),

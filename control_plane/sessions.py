@@ -1,16 +1,14 @@
-"""Sessions: linked WhatsApp numbers, and the orders that move them.
+"""Sessions: linked WhatsApp numbers, made, listed, read and renamed.
 
-An order writes what the tenant wants and queues a command; the gateway writes what is. So orders
-are answered 202, or 200 where `Prefer: wait=N` saw them carried out.
+What moves them is in `lifecycle`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, cast
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import Response, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
@@ -20,10 +18,8 @@ from control_plane.call import Call
 from control_plane.fields import Name, PhoneNumber, instant, phone_number
 from control_plane.idempotency import Answer, Done, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
-from control_plane.plane import Plane
 from control_plane.problems import Problem, not_found
 from shared import clock, ids
-from shared.commands import DeleteSession, LogOutSession, StopSession
 from shared.errors import ZapgateError
 from shared.ids import SessionId
 from shared.session import REASONS, Desired, Reason, Session, SessionState, shard_of
@@ -85,13 +81,6 @@ class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What can be changed of a session."""
 
     name: Name
-
-
-class StartIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to start."""
-
-    phone_number: PhoneNumber | None = None
-    """Ask for a pairing code for this number, if it is not linked yet."""
 
 
 class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,7 +184,7 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
     done = await once(request, work)
     if not data.start:
         return done.response
-    return await _awaited(request, done, _running)
+    return await awaited(request, done, running)
 
 
 @get(PATH, needs=Scope.SESSIONS_READ)
@@ -233,139 +222,7 @@ async def rename_session(
     return (await once(request, work)).response
 
 
-@post(f"{PATH}/{{session_id:str}}/start", needs=Scope.SESSIONS_WRITE, status_code=202)
-async def start_session(
-    session_id: FromPath[str], data: JSONBody[StartIn], request: Call
-) -> Response[SessionOut]:
-    """Connect a session, or begin to pair it where it is not linked."""
-    number = phone_number(data.phone_number)
-
-    def issue(plane: Plane, session: Session) -> None:
-        orders.start(plane, session, phone_number=number)
-
-    def check(session: Session) -> None:
-        if session.state not in AT_REST and session.desired is Desired.RUNNING:
-            raise refused(session, "It is running already; restart it to begin again.")
-
-    order = _Order(
-        desired=Desired.RUNNING, check=check, issue=issue, settled=_running, phone_number=number
-    )
-    return await _carry_out(request, session_id, order)
-
-
-@post(f"{PATH}/{{session_id:str}}/stop", needs=Scope.SESSIONS_WRITE, status_code=202)
-async def stop_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """Disconnect a session and keep its credentials: starting it needs no pairing."""
-
-    def check(session: Session) -> None:
-        if session.state in AT_REST and session.desired is Desired.STOPPED:
-            raise refused(session, "There is nothing to stop.")
-
-    def issue(plane: Plane, session: Session) -> None:
-        orders.of_kind(plane, session, StopSession)
-
-    order = _Order(desired=Desired.STOPPED, check=check, issue=issue, settled=_at_rest)
-    return await _carry_out(request, session_id, order)
-
-
-@post(f"{PATH}/{{session_id:str}}/restart", needs=Scope.SESSIONS_WRITE, status_code=202)
-async def restart_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """End what holds the session's socket and begin afresh, with the same credentials."""
-
-    def check(session: Session) -> None:
-        if session.state in AT_REST and session.desired is Desired.STOPPED:
-            raise refused(session, "It is not running; start it.")
-
-    def issue(plane: Plane, session: Session) -> None:
-        orders.start(plane, session, restart=True)
-
-    order = _Order(desired=Desired.RUNNING, check=check, issue=issue, settled=_running)
-    return await _carry_out(request, session_id, order)
-
-
-@post(f"{PATH}/{{session_id:str}}/log_out", needs=Scope.SESSIONS_WRITE, status_code=202)
-async def log_out_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """Remove the device from the WhatsApp account and erase its credentials."""
-
-    def check(session: Session) -> None:
-        if session.state in {SessionState.CREATED, SessionState.LOGGED_OUT} and (
-            session.desired is Desired.STOPPED
-        ):
-            raise refused(session, "No number is linked.")
-
-    def issue(plane: Plane, session: Session) -> None:
-        orders.of_kind(plane, session, LogOutSession)
-
-    order = _Order(desired=Desired.STOPPED, check=check, issue=issue, settled=_logged_out)
-    return await _carry_out(request, session_id, order)
-
-
-@delete(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE, status_code=202)
-async def delete_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """Log a session out and erase it, with its messages. Its id is unknown once that is done."""
-
-    def work() -> Answer[SessionOut]:
-        plane = request.plane
-        session = found(request, session_id)
-        now = plane.now()
-        # One that is being deleted already is ordered again: the first order may not have got out.
-        plane.aws.run(store.desire(request.tenant_id, session.id, Desired.DELETED, now))
-        orders.of_kind(plane, session, DeleteSession)
-        gone = msgspec.structs.replace(session, desired=Desired.DELETED, updated_at=now)
-        return Answer(202, shown(gone))
-
-    done = await once(request, work)
-    if done.body is None or not request.wait:
-        return done.response
-    op = store.read(request.tenant_id, SessionId(session_id))
-    left = await waiting.until(
-        request, lambda: request.plane.aws.run(op), lambda session: session is None
-    )
-    return reply(
-        200 if left is None else 202,
-        msgspec.json.encode(done.body),
-        headers=waiting.applied(request),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What an order wants, when it makes sense, and what answers it."""
-
-    desired: Desired
-    check: Callable[[Session], None]
-    """Raises Problem where the order makes no sense in the session's state."""
-    issue: Callable[[Plane, Session], None]
-    settled: Callable[[Session], bool]
-    phone_number: str | None = None
-
-
-async def _carry_out(call: Call, session_id: str, order: _Order) -> Response[SessionOut]:
-    """Write what is wanted, queue the command, and wait for the state if asked to."""
-
-    def work() -> Answer[SessionOut]:
-        plane = call.plane
-        session = found(call, session_id)
-        if session.desired is Desired.DELETED:
-            raise refused(session, "It is being deleted.")
-        order.check(session)
-        now = plane.now()
-        wanted = store.desire(call.tenant_id, session.id, order.desired, now, order.phone_number)
-        if not plane.aws.run(wanted):
-            raise refused(session, "It is being deleted.")
-        order.issue(plane, session)
-        ordered = msgspec.structs.replace(
-            session,
-            desired=order.desired,
-            updated_at=now,
-            phone_number=order.phone_number or session.phone_number,
-        )
-        return Answer(202, shown(ordered), f"{PATH}/{session.id}")
-
-    return await _awaited(call, await once(call, work), order.settled)
-
-
-async def _awaited(
+async def awaited(
     call: Call, done: Done[SessionOut], settled: Callable[[Session], bool]
 ) -> Response[SessionOut]:
     """The first answer, or the session as it became while the caller waited."""
@@ -391,26 +248,9 @@ async def _awaited(
     )
 
 
-def _running(session: Session) -> bool:
+def running(session: Session) -> bool:
+    """Whether a start is answered: it works, it asks to be paired, or it ended."""
     return session.state in _STARTED
 
 
-def _at_rest(session: Session) -> bool:
-    return session.state in AT_REST
-
-
-def _logged_out(session: Session) -> bool:
-    return session.state is SessionState.LOGGED_OUT
-
-
-ROUTES: Final = [
-    create_session,
-    list_sessions,
-    read_session,
-    rename_session,
-    start_session,
-    stop_session,
-    restart_session,
-    log_out_session,
-    delete_session,
-]
+ROUTES: Final = [create_session, list_sessions, read_session, rename_session]

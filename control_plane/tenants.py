@@ -1,8 +1,8 @@
 """The operator's routes: tenants, and the first key of each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -18,16 +18,10 @@ from control_plane.paging import DEFAULT_LIMIT, LARGEST_LIMIT, Cursor, Limit, Pa
 from control_plane.plane import Plane
 from control_plane.problems import Problem, not_found
 from shared import clock, ids
-from shared.aws import Op
-from shared.commands import DeleteSession
 from shared.ids import TenantId
-from shared.session import Desired
-from shared.store import sessions
 from shared.store import tenants as store
-from shared.store.dynamo import Page, Range
-from shared.tenant import ALL_SCOPES, Scope, Tenant, TenantStatus
-
-T = TypeVar("T")
+from shared.store.dynamo import Range
+from shared.tenant import ALL_SCOPES, ApiKey, Scope, Tenant, TenantStatus
 
 PATH: Final = "/v1/tenants"
 
@@ -111,14 +105,16 @@ async def read_tenant(tenant_id: FromPath[str], request: Call) -> Response[Tenan
 async def suspend_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
     """Refuse all of a tenant's keys, within ten seconds everywhere.
 
-    Its sessions stay as they are, and its webhooks go on.
+    Its sessions stay connected, so that no number has to be paired again, and messages that were
+    accepted are sent. What happens is recorded, but its webhooks wait, without using up attempts;
+    they go on within an hour of its resumption. Events older than thirty days are gone by then.
     """
     return await _move(request, tenant_id, TenantStatus.SUSPENDED)
 
 
 @post(f"{PATH}/{{tenant_id:str}}/resume", status_code=200)
 async def resume_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
-    """Accept a suspended tenant's keys again."""
+    """Accept a suspended tenant's keys again, and send the webhooks that waited."""
     return await _move(request, tenant_id, TenantStatus.ACTIVE)
 
 
@@ -151,20 +147,17 @@ async def create_first_key(
 async def delete_tenant(tenant_id: FromPath[str], request: Call) -> Response[TenantOut]:
     """Delete a tenant with everything that is theirs.
 
-    Its keys stop at once, its sessions are ordered to be erased, and then every row goes. Deleting
-    it again orders again what is left.
+    Its keys stop at once; its sessions are logged out and erased one after the other, and then
+    every row goes. Deleting it again orders again what is left.
     """
 
     def work() -> Answer[TenantOut]:
         plane = request.plane
         tenant = _found(request, tenant_id)
         plane.aws.run(store.set_status(tenant.id, TenantStatus.DELETING))
-        for key in _all(plane, lambda rows: store.every_key(tenant.id, rows)):
+        for key in _keys(plane, tenant.id):
             plane.aws.run(store.forget_key(key))
         plane.keys.forget(tenant.id)
-        for session in _all(plane, lambda rows: sessions.every(tenant.id, rows)):
-            plane.aws.run(sessions.desire(tenant.id, session.id, Desired.DELETED, plane.now()))
-            orders.of_kind(plane, session, DeleteSession)
         orders.purge(plane, tenant.id)
         return Answer(202, shown(msgspec.structs.replace(tenant, status=TenantStatus.DELETING)))
 
@@ -178,7 +171,7 @@ async def _move(call: Call, tenant_id: str, status: TenantStatus) -> Response[Te
         if not plane.aws.run(store.set_status(tenant.id, status)):
             raise Problem("conflict", "The tenant is being deleted.")
         # The status first: no key can then be added that this loop does not see.
-        for key in _all(plane, lambda rows: store.every_key(tenant.id, rows)):
+        for key in _keys(plane, tenant.id):
             plane.aws.run(store.suspend_key(key, suspended=status is TenantStatus.SUSPENDED))
         plane.keys.forget(tenant.id)
         return Answer(200, shown(msgspec.structs.replace(tenant, status=status)))
@@ -195,10 +188,11 @@ def _found(call: Call, tenant_id: str) -> Tenant:
     return row
 
 
-def _all(plane: Plane, op: Callable[[Range], Op[Page[T]]]) -> Iterator[T]:
+def _keys(plane: Plane, tenant_id: TenantId) -> Iterator[ApiKey]:
+    """All of a tenant's keys; there are not many."""
     rows = Range(LARGEST_LIMIT)
     while True:
-        page = plane.aws.run(op(rows))
+        page = plane.aws.run(store.every_key(tenant_id, rows))
         yield from page.rows
         if page.next is None:
             return

@@ -15,29 +15,25 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from control_plane import paging, waiting
+from control_plane import paging
+from control_plane.auth import unauthorized
 from control_plane.call import Call
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import Problem, invalid_value, not_found
-from shared import clock, events, ids, queue, sealing, signing, urls
+from shared import clock, events, ids, sealing, signing, urls
 from shared.addresses import address_allowed
 from shared.errors import Contended
-from shared.events import EndpointTest, Ping
-from shared.ids import EndpointId, EventId, SessionId
+from shared.ids import EndpointId, SessionId
 from shared.store import sessions
 from shared.store import webhooks as store
-from shared.store.dynamo import Range, transact
-from shared.store.webhooks import StoredEvent
+from shared.store.tenants import Making
 from shared.tenant import Scope
 from shared.webhook import (
     ENDPOINTS_PER_TENANT,
     LONGEST_URL,
-    Delivery,
-    DeliveryState,
     Endpoint,
     EndpointStatus,
-    Wake,
     matches,
 )
 
@@ -114,23 +110,6 @@ class EndpointCreated(EndpointOut, frozen=True, kw_only=True):
     """`whsec_…`: give it to any library of Standard Webhooks."""
 
 
-class DeliveryOut(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way to an endpoint."""
-
-    event_id: str
-    endpoint_id: str
-    event_type: str
-    state: DeliveryState
-    attempts: int
-    last_status: int | None
-    """HTTP status of the last answer."""
-    last_error: str | None
-    """Code of the last failure."""
-    next_attempt_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-
 def shown(row: Endpoint) -> EndpointOut:
     return EndpointOut(
         id=row.id,
@@ -140,22 +119,6 @@ def shown(row: Endpoint) -> EndpointOut:
         description=row.description,
         status=row.status,
         disabled_reason=row.disabled_reason,
-        created_at=clock.instant(row.created_at),
-        updated_at=clock.instant(row.updated_at),
-    )
-
-
-def shown_delivery(row: Delivery) -> DeliveryOut:
-    waits = row.state is DeliveryState.WAITING and row.due_at is not None
-    return DeliveryOut(
-        event_id=row.event_id,
-        endpoint_id=row.endpoint_id,
-        event_type=row.event_type,
-        state=row.state,
-        attempts=row.attempt,
-        last_status=row.last_status,
-        last_error=row.last_error,
-        next_attempt_at=clock.instant(row.due_at) if waits and row.due_at else None,
         created_at=clock.instant(row.created_at),
         updated_at=clock.instant(row.updated_at),
     )
@@ -173,11 +136,6 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
     def work() -> Answer[EndpointCreated]:
         plane = request.plane
         wanted = _found_sessions(request, data.sessions)
-        many = plane.aws.run(store.every_endpoint(request.tenant_id, Range(ENDPOINTS_PER_TENANT)))
-        if len(many.rows) >= ENDPOINTS_PER_TENANT:
-            raise Problem(
-                "limit_reached", f"A tenant has at most {ENDPOINTS_PER_TENANT} endpoints."
-            )
         endpoint_id = EndpointId(clock.mint(ids.ENDPOINT))
         secret = signing.webhook_secret(secrets.token_bytes(signing.SECRET_BYTES))
         now = plane.now()
@@ -196,8 +154,15 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
         nonce = secrets.token_bytes(sealing.NONCE_BYTES)
         sealed = sealing.seal(plane.keyring.seals, row.owner, secret, nonce)
         row = msgspec.structs.replace(row, sealed_secret=sealed)
-        # A fresh id is never taken: False is our own write, sent again.
-        plane.aws.run(store.create_endpoint(request.tenant_id, row))
+        making = plane.aws.run(store.create_endpoint(request.tenant_id, row, ENDPOINTS_PER_TENANT))
+        if making is Making.FULL:
+            raise Problem(
+                "limit_reached", f"A tenant has at most {ENDPOINTS_PER_TENANT} endpoints."
+            )
+        if making is Making.CLOSED:
+            # It was suspended or deleted, and this process had not heard.
+            plane.keys.forget(request.tenant_id)
+            raise unauthorized()
         body = EndpointCreated(secret=secret, **msgspec.structs.asdict(shown(row)))
         return Answer(201, body, f"{PATH}/{endpoint_id}")
 
@@ -218,7 +183,7 @@ async def list_endpoints(
 @get(ITEM, needs=Scope.WEBHOOKS_READ)
 async def read_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[EndpointOut]:
     """Read an endpoint."""
-    row = await request.run(lambda: _found(request, endpoint_id))
+    row = await request.run(lambda: found(request, endpoint_id))
     return reply(200, msgspec.json.encode(shown(row)))
 
 
@@ -237,7 +202,7 @@ async def change_endpoint(
         plane = request.plane
         wanted = UNSET if data.sessions is UNSET else _found_sessions(request, data.sessions)
         for _ in range(CHANGE_ATTEMPTS):
-            row = _found(request, endpoint_id)
+            row = found(request, endpoint_id)
             changed = msgspec.structs.replace(
                 row,
                 url=row.url if url is UNSET else url,
@@ -264,84 +229,16 @@ async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> Response
     """Delete an endpoint. What was on its way to it is not sent any more."""
 
     def work() -> Answer[None]:
-        row = _found(request, endpoint_id)
-        request.plane.aws.run(store.delete_endpoint(request.tenant_id, row.id))
+        plane = request.plane
+        row = found(request, endpoint_id)
+        plane.aws.run(store.delete_endpoint(request.tenant_id, row.id, plane.now()))
         return Answer(204, None)
 
     return (await once(request, work)).response
 
 
-@post(f"{ITEM}/test", needs=Scope.WEBHOOKS_WRITE, status_code=202)
-async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[DeliveryOut]:
-    """Send an `endpoint.test` event to this endpoint, whatever its filter.
-
-    With `Prefer: wait=N` the answer waits for the first attempt's outcome.
-    """
-
-    def work() -> Answer[DeliveryOut]:
-        plane = request.plane
-        row = _found(request, endpoint_id)
-        if row.status is not EndpointStatus.ENABLED:
-            raise Problem("conflict", "The endpoint is disabled; enable it first.")
-        now = plane.now()
-        event_id = EventId(clock.mint(ids.EVENT))
-        event = EndpointTest(
-            id=event_id,
-            timestamp=clock.instant(now),
-            data=Ping(note="Sent because you asked for a test of this endpoint."),
-        )
-        stored = StoredEvent(
-            id=event_id,
-            tenant_id=request.tenant_id,
-            type=events.type_name(event),
-            created_at=now,
-            body=events.encode(event).decode(),
-        )
-        delivery = Delivery(
-            tenant_id=request.tenant_id,
-            endpoint_id=row.id,
-            event_id=event_id,
-            event_type=stored.type,
-            state=DeliveryState.WAITING,
-            attempt=0,
-            created_at=now,
-            updated_at=now,
-            due_at=now,
-        )
-        plane.aws.run(
-            transact(
-                [
-                    store.record_event(request.tenant_id, stored),
-                    store.record_delivery(request.tenant_id, delivery),
-                ]
-            )
-        )
-        wake = Wake(tenant_id=request.tenant_id, endpoint_id=row.id, event_id=event_id)
-        plane.aws.run(queue.send_delivery(request.tenant_id, msgspec.json.encode(wake).decode(), 0))
-        return Answer(202, shown_delivery(delivery))
-
-    done = await once(request, work)
-    if done.body is None or not request.wait:
-        return done.response
-    op = store.read_delivery(
-        request.tenant_id, EndpointId(endpoint_id), EventId(done.body.event_id)
-    )
-    delivery = await waiting.until(request, lambda: request.plane.aws.run(op), _attempted)
-    return reply(
-        200 if delivery is not None and _attempted(delivery) else 202,
-        msgspec.json.encode(done.body if delivery is None else shown_delivery(delivery)),
-        headers=waiting.applied(request),
-    )
-
-
-def _attempted(delivery: Delivery | None) -> bool:
-    """Whether the first attempt is over, well or not."""
-    if delivery is None:
-        return True
-    return delivery.state is not DeliveryState.SENDING and delivery.attempt > 0
-
-
-def _found(call: Call, endpoint_id: str) -> Endpoint:
+def found(call: Call, endpoint_id: str) -> Endpoint:
+    """The tenant's endpoint. Raises Problem, the same whoever else's it may be."""
     row: Endpoint | None = None
     if ids.is_id(ids.ENDPOINT, endpoint_id):
         row = call.plane.aws.run(store.read_endpoint(call.tenant_id, EndpointId(endpoint_id)))
@@ -405,5 +302,4 @@ ROUTES: Final = [
     read_endpoint,
     change_endpoint,
     delete_endpoint,
-    test_endpoint,
 ]

@@ -20,7 +20,7 @@ from shared.events import (
     SessionPairing,
 )
 from shared.ids import EventId
-from shared.session import Reason, Session, SessionState, Trigger, after
+from shared.session import Reason, Session, SessionState, Trigger, after, unlinked
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,18 +116,25 @@ def follow(session: Session, event: SessionEvent) -> Session:
     match event.data:
         case PairingOffer():
             return msgspec.structs.replace(
-                session, state=SessionState.PAIRING, reason=None, until=None, updated_at=moment
+                session,
+                state=SessionState.PAIRING,
+                reason=None,
+                until=None,
+                lid=None,
+                connected_at=None,
+                updated_at=moment,
             )
         case SessionChange() as change:
             connected = change.state is SessionState.CONNECTED
+            gone = unlinked(change.state, change.reason)
             return msgspec.structs.replace(
                 session,
                 state=change.state,
                 reason=change.reason,
                 until=None if change.until is None else round(change.until.timestamp() * 1000),
                 phone_number=change.phone_number or session.phone_number,
-                lid=change.lid or session.lid,
-                connected_at=moment if connected else session.connected_at,
+                lid=None if gone else change.lid or session.lid,
+                connected_at=moment if connected else None if gone else session.connected_at,
                 updated_at=moment,
             )
         case _:

@@ -37,6 +37,11 @@ JITTER: Final = 0.2
 """Share of a pause by which retries spread, so that an outage does not end in a burst."""
 LONGEST_RETRY_AFTER: Final = 24 * clock.HOUR
 
+SHORTEST_HOLD: Final = clock.MINUTE
+LONGEST_HOLD: Final = clock.HOUR
+"""How long a suspended tenant's delivery is put off at a time: a quarter of its age within these,
+so that a long suspension costs few writes and a short one little delay."""
+
 CLAIM: Final = clock.MINUTE
 """How long an attempt belongs to the gateway that claimed it: four times an attempt's deadline, so
 that a claim of the living does not lapse."""
@@ -85,6 +90,14 @@ class GaveUp:
     disable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """It is not attempted before `at` (ms), and no attempt is counted."""
+
+    at: int
+    error: str
+
+
 Verdict = Delivered | RetryAt | GaveUp
 
 
@@ -121,7 +134,7 @@ def hindrance(
     delivery: Delivery,
     now: int,
     random: Callable[[], float],
-) -> GaveUp | RetryAt | None:
+) -> GaveUp | Held | None:
     """Why an attempt is not to be made, if it is not. A suspended tenant's events wait."""
     if status is None or status is TenantStatus.DELETING:
         return GaveUp("tenant_deleted")
@@ -130,7 +143,8 @@ def hindrance(
     if endpoint.status is EndpointStatus.DISABLED:
         return GaveUp("endpoint_disabled")
     if status is TenantStatus.SUSPENDED:
-        return _later(delivery.attempt, "tenant_suspended", now, random, at_least=0)
+        hold = max(SHORTEST_HOLD, min((now - delivery.created_at) // 4, LONGEST_HOLD))
+        return Held(now + round(hold * (1 - JITTER * random())), "tenant_suspended")
     return None
 
 
@@ -186,6 +200,12 @@ def released(delivery: Delivery, due_at: int) -> Delivery:
     return msgspec.structs.replace(
         delivery, state=DeliveryState.WAITING, attempt=delivery.attempt - 1, due_at=due_at
     )
+
+
+def held(delivery: Delivery, hold: Held, now: int) -> Delivery:
+    """A claimed delivery that waits for something else than its receiver."""
+    back = released(delivery, hold.at)
+    return msgspec.structs.replace(back, updated_at=now, last_status=None, last_error=hold.error)
 
 
 def _later(

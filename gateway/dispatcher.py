@@ -22,11 +22,13 @@ from gateway.delivery import (
     CLAIM,
     Delivered,
     GaveUp,
+    Held,
     Result,
     RetryAt,
     Verdict,
     after,
     claimed,
+    held,
     hindrance,
     judge,
     prepare,
@@ -280,7 +282,12 @@ class Dispatcher:
             delivery = longer
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         status = await self._directory.status(delivery.tenant_id)
-        verdict: Verdict | None = hindrance(endpoint, status, delivery, now, _random)
+        hindered = hindrance(endpoint, status, delivery, now, _random)
+        if isinstance(hindered, Held):
+            log.info("delivery.held", extra=_ids(delivery, error=hindered.error, at=hindered.at))
+            await self._conclude(delivery, held(delivery, hindered, now))
+            return
+        verdict: Verdict | None = hindered
         result: Result | None = None
         seconds = 0.0
         if verdict is None and endpoint is not None:

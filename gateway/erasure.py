@@ -5,14 +5,19 @@ found again and goes on.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from gateway.aws import Aws
+from shared.aws import Op
 from shared.ids import SessionId, TenantId
 from shared.store import keys, sessions, tenants, webhooks
-from shared.store.dynamo import LARGEST_BATCH, KeyRow, Range, erase, query
+from shared.store.dynamo import LARGEST_BATCH, KeyRow, Page, Range, erase, query
 from shared.store.keys import Key
+from shared.store.webhooks import FormerEndpoint
+from shared.webhook import Endpoint
+
+E = TypeVar("E", Endpoint, FormerEndpoint)
 
 PAGE: Final = 8 * LARGEST_BATCH
 """Rows read at once: eight requests of deletions, sent side by side."""
@@ -27,13 +32,9 @@ async def erase_session(aws: Aws, tenant_id: TenantId, session_id: SessionId) ->
 
 
 async def erase_tenant(aws: Aws, tenant_id: TenantId) -> None:
-    """Erase what a tenant without sessions still has, then itself.
-
-    Deliveries to endpoints deleted before expire by themselves.
-    """
-    page = await aws.run(webhooks.every_endpoint(tenant_id, Range(limit=1_000)))
-    for endpoint in page.rows:
-        await _erase_partition(aws, keys.deliveries_partition(tenant_id, endpoint.id))
+    """Erase what a tenant without sessions still has, then itself."""
+    await _erase_deliveries(aws, tenant_id, webhooks.every_endpoint)
+    await _erase_deliveries(aws, tenant_id, webhooks.every_former_endpoint)
     for partition in (
         keys.events_partition(tenant_id),
         keys.idempotency_partition(tenant_id),
@@ -43,6 +44,21 @@ async def erase_tenant(aws: Aws, tenant_id: TenantId) -> None:
     await _forget_keys(aws, tenant_id)
     await _erase_partition(aws, keys.tenant_partition(tenant_id), keep=keys.tenant(tenant_id))
     await aws.run(tenants.remove(tenant_id))
+
+
+async def _erase_deliveries(
+    aws: Aws,
+    tenant_id: TenantId,
+    endpoints: Callable[[TenantId, Range], Op[Page[E]]],
+) -> None:
+    start = None
+    while True:
+        page = await aws.run(endpoints(tenant_id, Range(limit=100, start=start)))
+        for endpoint in page.rows:
+            await _erase_partition(aws, keys.deliveries_partition(tenant_id, endpoint.id))
+        start = page.next
+        if start is None:
+            return
 
 
 async def _forget_keys(aws: Aws, tenant_id: TenantId) -> None:

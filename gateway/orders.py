@@ -16,6 +16,7 @@ from gateway.aws import Aws
 from gateway.changes import Change
 from gateway.erasure import erase_session, erase_tenant
 from gateway.keeper import HostStatus
+from shared import clock, commands, ids, queue
 from shared.commands import (
     Command,
     DeleteSession,
@@ -25,8 +26,8 @@ from shared.commands import (
     StartSession,
     StopSession,
 )
-from shared.errors import Foreign, NotHeld
-from shared.ids import SessionId
+from shared.errors import Contended, Foreign, NotHeld, Unavailable
+from shared.ids import CommandId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import Failure, FailureCode
 from shared.session import Desired, Reason, Session, SessionState, Trigger
@@ -36,10 +37,15 @@ from shared.tenant import TenantStatus
 
 log = logging.getLogger(__name__)
 
+PURGE_WAVE: Final = 100
+"""Sessions of a deleted tenant in deletion at a time: each may need a host to log out."""
 PURGE_PAUSE: Final = 2.0
-"""Seconds between looks whether a tenant's sessions are gone."""
-PURGE_PATIENCE: Final = 300
-"""Looks before a purge is given back."""
+"""Seconds between looks at what is left of a deleted tenant."""
+PURGE_LOOKS: Final = 300
+"""Looks of one order: then another takes its place, because a queue parks what comes back often."""
+PURGE_GRACE: Final = 45 * clock.SECOND
+"""A stopped key is remembered for ten seconds and a request takes thirty: until both are over, one
+of the tenant's may still write a row."""
 CONNECT_SECONDS: Final = 20.0
 """How long a stopped session may take to connect before it is logged out without WhatsApp."""
 CONNECT_LOOK: Final = 0.1
@@ -105,11 +111,13 @@ class Orders:
         *,
         aws: Aws,
         hosts: Hosts,
+        keys: Sequence[bytes],
         epoch: Callable[[int], int | None],
         now: Callable[[], int],
     ) -> None:
-        """`epoch` is a shard's fencing token while we hold it."""
+        """`keys` sign commands; `epoch` is a shard's fencing token while we hold it."""
         self._aws = aws
+        self._keys = keys
         self._hosts = hosts
         self._epoch = epoch
         self._now = now
@@ -128,7 +136,7 @@ class Orders:
             case SendMessage():
                 return await self._send(command, shard, count)
             case PurgeTenant():
-                return await self._purge(command)
+                return await self._purge(command, shard)
             case StartSession() | StopSession() | LogOutSession() | DeleteSession():
                 session = await self._owned(command, shard)
                 return "gone" if session is None else await self._lifecycle(command, session)
@@ -257,21 +265,54 @@ class Orders:
             extra=fields(tenant_id=session.tenant_id, session_id=session.id),
         )
 
-    async def _purge(self, command: PurgeTenant) -> str:
+    async def _purge(self, command: PurgeTenant, shard: int) -> str:
         tenant_id = command.tenant_id
         tenant = await self._aws.run(tenants.read(tenant_id))
         if tenant is None:
             return "gone"
         if tenant.status is not TenantStatus.DELETING:
             raise Foreign("the tenant is not being deleted")
-        for _ in range(PURGE_PATIENCE):
-            left = await self._aws.run(sessions.every(tenant_id, Range(limit=1)))
-            if not left.rows:
-                await erase_tenant(self._aws, tenant_id)
-                log.info("tenant.erased", extra=fields(tenant_id=tenant_id))
-                return "done"
+        ordered: set[SessionId] = set()
+        for _ in range(PURGE_LOOKS):
+            try:
+                left = await self._delete_some(tenant_id, ordered)
+                if not left and self._now() >= command.issued_at + PURGE_GRACE:
+                    await erase_tenant(self._aws, tenant_id)
+                    log.info("tenant.erased", extra=fields(tenant_id=tenant_id))
+                    return "done"
+            except (Unavailable, Contended) as error:
+                log.warning("purge.delayed", extra=fields(tenant_id=tenant_id, cause=str(error)))
             await asyncio.sleep(PURGE_PAUSE)
-        raise NotHeld
+        await self._order(shard, _renewed(command, self._now()))
+        return "continued"
+
+    async def _delete_some(self, tenant_id: TenantId, ordered: set[SessionId]) -> bool:
+        """Order a deleted tenant's oldest sessions deleted, but those in `ordered`, which grows.
+
+        Whether there was any session left.
+        """
+        rows = Range(limit=PURGE_WAVE, newest_first=False)
+        page = await self._aws.run(sessions.every(tenant_id, rows))
+        fresh = [session for session in page.rows if session.id not in ordered]
+        await asyncio.gather(*(self._order_deletion(session) for session in fresh))
+        ordered.update(session.id for session in fresh)
+        return bool(page.rows)
+
+    async def _order_deletion(self, session: Session) -> None:
+        now = self._now()
+        await self._aws.run(sessions.desire(session.tenant_id, session.id, Desired.DELETED, now))
+        command = DeleteSession(
+            id=CommandId(clock.mint(ids.COMMAND)),
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            issued_at=now,
+            expires_at=now + commands.LIFETIME,
+        )
+        await self._order(session.shard, command)
+
+    async def _order(self, shard: int, command: Command) -> None:
+        text = commands.encode(self._keys, command)
+        await self._aws.run(queue.send_command(shard, command.session_id, command.id, text))
 
     async def _send(self, command: SendMessage, shard: int, count: int) -> str:
         begun = self._begun.get(command.session_id)
@@ -307,6 +348,13 @@ class Orders:
         if epoch is None:
             raise NotHeld
         return msgspec.structs.replace(session, epoch=epoch)
+
+
+def _renewed(command: PurgeTenant, now: int) -> PurgeTenant:
+    """The same order with its time before it again; when it was first issued stays."""
+    return msgspec.structs.replace(
+        command, id=CommandId(clock.mint(ids.COMMAND)), expires_at=now + commands.LIFETIME
+    )
 
 
 _LINKED: Final = ALIVE | {SessionState.STOPPED}

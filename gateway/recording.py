@@ -27,7 +27,7 @@ from shared.events import (
 )
 from shared.ids import EventId, MessageId, SessionId
 from shared.message import RANK, MessageStatus
-from shared.session import Session, SessionState
+from shared.session import Session, SessionState, unlinked
 from shared.store import messages, sessions, webhooks
 from shared.store.dynamo import Write
 from shared.store.messages import Progress
@@ -115,7 +115,9 @@ def change_of(
         case SessionChange() as change:
             seen = _observation(change, at, session.epoch)
         case PairingOffer():
-            seen = Observation(state=SessionState.PAIRING, at=at, epoch=session.epoch)
+            state = SessionState.PAIRING
+            gone = unlinked(state, None)
+            seen = Observation(state=state, at=at, epoch=session.epoch, unlinked=gone)
         case ReceivedMessage():
             pass
         case _:
@@ -223,6 +225,7 @@ def _progress(change: MessageChange, at: int) -> Progress:
 
 
 def _observation(change: SessionChange, at: int, epoch: int) -> Observation:
+    gone = unlinked(change.state, change.reason)
     return Observation(
         state=change.state,
         at=at,
@@ -230,8 +233,9 @@ def _observation(change: SessionChange, at: int, epoch: int) -> Observation:
         reason=change.reason,
         until=None if change.until is None else clock.moment(change.until),
         phone_number=change.phone_number,
-        lid=change.lid,
+        lid=None if gone else change.lid,
         connected_at=at if change.state is SessionState.CONNECTED else None,
+        unlinked=gone,
     )
 
 
@@ -250,10 +254,14 @@ def _further(one: Progress, other: Progress) -> Progress:
 
 
 def _later(before: Observation, after: Observation) -> Observation:
-    """Both sights as one: the later state, and what only the earlier one told."""
+    """Both sights as one: the later state, and what only the earlier one told of the device."""
+    number = _first(after.phone_number, before.phone_number)
+    if after.unlinked:
+        return msgspec.structs.replace(after, phone_number=number)
     return msgspec.structs.replace(
         after,
-        phone_number=_first(after.phone_number, before.phone_number),
+        unlinked=before.unlinked,
+        phone_number=number,
         lid=_first(after.lid, before.lid),
         connected_at=_first(after.connected_at, before.connected_at),
     )

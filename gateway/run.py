@@ -105,7 +105,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
         parts.push_async_callback(supervisor.close)
 
-        orders = Orders(aws=aws, hosts=supervisor, epoch=leaseholder.epoch, now=clock.millis)
+        orders = Orders(
+            aws=aws,
+            hosts=supervisor,
+            keys=keyring.commands,
+            epoch=leaseholder.epoch,
+            now=clock.millis,
+        )
 
         def serve_shard(shard: int) -> ShardInbox:
             return ShardInbox(

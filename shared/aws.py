@@ -13,7 +13,6 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from shared.env import Places
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 Params = dict[str, Any]
 Response = Mapping[str, Any]
@@ -62,23 +61,6 @@ class Op(Generic[T]):
     params: Callable[[Places], Params]
     decode: Callable[[Response], T]
     refused: Callable[[Refusal], T] | None = None
-
-    def then(self, change: Callable[[T], U]) -> "Op[U]":
-        """The same request, its answer put through `change`."""
-        decode, refused = self.decode, self.refused
-
-        def refusal(why: Refusal) -> U:
-            if refused is None:
-                raise AssertionError("unreachable: `refused` is only called where it was given")
-            return change(refused(why))
-
-        return Op(
-            self.service,
-            self.action,
-            self.params,
-            lambda response: change(decode(response)),
-            None if refused is None else refusal,
-        )
 
 
 def done(_: Response) -> None:

@@ -57,7 +57,10 @@ class SendMessage(_Command, frozen=True, kw_only=True, tag="message.send.v1"):
 
 
 class PurgeTenant(_Command, frozen=True, kw_only=True, tag="tenant.purge.v1"):
-    """Erase every row of a deleted tenant. `session_id` is one of its sessions, or made up."""
+    """Delete the sessions of a deleted tenant, then erase its every row.
+
+    `session_id` is made up: it only says which queue and group the command waits in.
+    """
 
 
 Command = StartSession | StopSession | LogOutSession | DeleteSession | SendMessage | PurgeTenant

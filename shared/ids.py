@@ -49,6 +49,11 @@ def floor(prefix: str, moment: int) -> str:
     return f"{prefix}_{_base32(moment << 80, 26)}"
 
 
+def send_command(message_id: MessageId) -> CommandId:
+    """The id of the command that sends a message: the same however often it is ordered."""
+    return CommandId(COMMAND + message_id.removeprefix(MESSAGE))
+
+
 def is_id(prefix: str, text: str) -> bool:
     """Whether `text` has the shape of an id of this kind: a cheap test before a look-up."""
     match = _SHAPE.fullmatch(text)

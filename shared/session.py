@@ -89,10 +89,6 @@ def after(state: SessionState, trigger: Trigger) -> SessionState | None:
     return TRANSITIONS.get((state, trigger))
 
 
-SENDABLE: Final = frozenset({_S.STARTING, _S.CONNECTED, _S.RECONNECTING})
-"""States in which a message is accepted: connected, or on the way (back) to it."""
-
-
 class Reason(StrEnum):
     """Why a session is in its state, as a code; `REASONS` says it in words."""
 
@@ -110,7 +106,6 @@ class Reason(StrEnum):
     CONNECTION_LOST = "connection_lost"
     CONNECTION_REFUSED = "connection_refused"
     HOST_DIED = "host_died"
-    TENANT_SUSPENDED = "tenant_suspended"
 
 
 REASONS: Final[dict[Reason, str]] = {
@@ -129,7 +124,6 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.CONNECTION_LOST: "The connection was lost; it is being made again.",
     Reason.CONNECTION_REFUSED: "WhatsApp refused the connection.",
     Reason.HOST_DIED: "The process that held the socket ended; it is being started again.",
-    Reason.TENANT_SUSPENDED: "The tenant is suspended.",
 }
 
 
@@ -152,8 +146,31 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     """When a temporary ban ends (ms)."""
     connected_at: int | None = None
+    """When it was last connected; None while no device is linked."""
     epoch: int = 0
     """Fencing token of the last gateway that wrote the state; an older one is refused."""
+
+
+def sendable(session: Session) -> bool:
+    """Whether a message is accepted: it is connected, or on the way (back) to it with a device."""
+    match session.state:
+        case SessionState.CONNECTED | SessionState.RECONNECTING:
+            return True
+        case SessionState.STARTING:
+            return session.connected_at is not None
+        case _:
+            return False
+
+
+def unlinked(state: SessionState, reason: Reason | None) -> bool:
+    """Whether a session that came to this state has no device any more, or not yet.
+
+    An account's ban takes the device with it, as a log-out does; one for a time does not. A QR is
+    offered only where there is none.
+    """
+    if state is SessionState.BANNED:
+        return reason is Reason.ACCOUNT_BANNED
+    return state in {SessionState.LOGGED_OUT, SessionState.PAIRING}
 
 
 class Pairing(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,14 @@
 """Tenants and their API keys."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from shared.ids import KeyId, TenantId
+
+KEYS_PER_TENANT: Final = 100
+"""Suspending a tenant writes each, in one request."""
 
 
 class TenantStatus(StrEnum):

@@ -114,7 +114,7 @@ async def run_raw(network: Network, scratch: Path, name: str) -> AsyncGenerator[
     # Go writes to both of its own accord; what it wrote is there to be read after a failure.
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, SCRIPT, str(theirs.fileno()), store(scratch / f"{name}.db")),
+            *(sys.executable, "-P", SCRIPT, str(theirs.fileno()), store(scratch / f"{name}.db")),
             network.proxy_url,
             env={
                 **inherited(),

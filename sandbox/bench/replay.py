@@ -27,6 +27,8 @@ class Player:
         self._methods: dict[tuple[str, str], Any] = {}
         self._mint = mint
         self._handles: defaultdict[str, deque[str]] = defaultdict(deque)
+        self.refused = 0
+        """Requests whose condition failed: cheaper than what was recorded, so to be told."""
 
     def play(self, part: Part) -> None:
         """Make the requests of a part, one after the other, with new ids."""
@@ -46,6 +48,7 @@ class Player:
             # request was made all the same. Anything else is a defect of the script.
             if error.response["Error"]["Code"] not in _EXPECTED:
                 raise
+            self.refused += 1
             return
         if step.action == "ReceiveMessage":
             handles = self._handles[params["QueueUrl"]]

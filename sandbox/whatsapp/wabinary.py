@@ -8,6 +8,7 @@ on the difference, so both are kept apart here: `Jid` and `str`. So are texts an
 
 import zlib
 from collections.abc import Mapping
+from typing import assert_never
 
 import msgspec
 
@@ -124,6 +125,8 @@ def _write_node(out: bytearray, value: Node) -> None:
             _write_list(out, len(value.content))
             for child in value.content:
                 _write_node(out, child)
+        case _:
+            assert_never(value.content)
 
 
 def _write_list(out: bytearray, size: int) -> None:

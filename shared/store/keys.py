@@ -10,6 +10,7 @@ name another's row: ids hold no `#`.
 | `T#<tenant>`            | `SESSION#<ses>`  | a session                             |
 | `T#<tenant>`            | `PAIRING#<ses>`  | its running pairing attempt           |
 | `T#<tenant>`            | `ENDPOINT#<ep>`  | a webhook endpoint                    |
+| `T#<tenant>`            | `FORMER#<ep>`    | one that was deleted: it had deliveries |
 | `T#<tenant>#S#<ses>`    | `<msg>`          | a message of a session                |
 | `T#<tenant>#E`          | `<evt>`          | an event                              |
 | `T#<tenant>#D#<ep>`     | `<evt>`          | the delivery of an event to an endpoint |
@@ -57,6 +58,10 @@ def pairing(tenant_id: TenantId, session_id: SessionId) -> Key:
 
 def endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
     return tenant_partition(tenant_id), f"ENDPOINT#{endpoint_id}"
+
+
+def former_endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
+    return tenant_partition(tenant_id), f"FORMER#{endpoint_id}"
 
 
 def messages_partition(tenant_id: TenantId, session_id: SessionId) -> str:

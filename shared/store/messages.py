@@ -41,7 +41,7 @@ def create(tenant_id: TenantId, message: Message, claim: Claim | None = None) ->
         ttl=(message.created_at + KEEP) // clock.SECOND,
     )
     write = put(item, ABSENT)
-    op = write.alone() if claim is None else transact([claim.begin(), write])
+    op = write.alone() if claim is None else transact([claim.begin(message.id), write])
 
     def taken(refusal: Refusal) -> Record | None:
         old = refusal.item(0)
@@ -58,9 +58,15 @@ def every(tenant_id: TenantId, session_id: SessionId, rows: Range) -> Op[Page[Me
     return query(keys.messages_partition(tenant_id, session_id), Message, rows)
 
 
-def discard(tenant_id: TenantId, session_id: SessionId, message_id: MessageId) -> Op[bool]:
-    """Take back a message whose order could not be queued: it was never accepted."""
-    return delete(keys.message(tenant_id, session_id, message_id)).alone()
+def discard(
+    tenant_id: TenantId, session_id: SessionId, message_id: MessageId, claim: Claim | None = None
+) -> Op[bool]:
+    """Take back a message whose order was not queued, and its key: it was never accepted.
+
+    False where another request has taken the key, and the message with it.
+    """
+    gone = delete(keys.message(tenant_id, session_id, message_id))
+    return gone.alone() if claim is None else transact([gone, claim.withdraw()])
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

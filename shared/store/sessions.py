@@ -94,7 +94,8 @@ def desire(
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway saw of a session.
 
-    None leaves `phone_number`, `lid` and `connected_at` as they are.
+    None leaves `phone_number`, `lid` and `connected_at` as they are; `unlinked` forgets the last
+    two, which belong to the device, unless they are given.
     """
 
     state: SessionState
@@ -105,6 +106,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     phone_number: str | None = None
     lid: str | None = None
     connected_at: int | None = None
+    unlinked: bool = False
 
 
 def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Write:
@@ -122,9 +124,9 @@ def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Wr
     }
     if seen.phone_number is not None:
         values["phone_number"] = seen.phone_number
-    if seen.lid is not None:
+    if seen.lid is not None or seen.unlinked:
         values["lid"] = seen.lid
-    if seen.connected_at is not None:
+    if seen.connected_at is not None or seen.unlinked:
         values["connected_at"] = seen.connected_at
     change = setting(values)
     fence = Expression(f"{PRESENT.text} AND #epoch <= :epoch")

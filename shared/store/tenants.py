@@ -1,8 +1,14 @@
-"""Tenants and API keys: rows and requests."""
+"""Tenants and API keys: rows and requests.
+
+What a tenant may have only so many of is counted on its own row, in the transaction that makes it.
+"""
+
+from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
-from shared.aws import Op
+from shared.aws import Op, Refusal
 from shared.ids import KeyId, TenantId
 from shared.store import keys
 from shared.store.dynamo import (
@@ -11,9 +17,10 @@ from shared.store.dynamo import (
     Expression,
     Page,
     Range,
-    check,
+    Write,
     delete,
     get,
+    plain,
     put,
     query,
     setting,
@@ -21,7 +28,7 @@ from shared.store.dynamo import (
     transact,
     update,
 )
-from shared.tenant import ApiKey, Tenant, TenantStatus
+from shared.tenant import KEYS_PER_TENANT, ApiKey, Tenant, TenantStatus
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +37,50 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     key: ApiKey
     rate_limit: int | None = None
     suspended: bool = False
+
+
+Counted = Literal["keys", "endpoints"]
+"""Attributes of a tenant's row that say how many it has."""
+
+
+class Making(StrEnum):
+    """What came of making one more of what is counted."""
+
+    MADE = "made"
+    FULL = "full"
+    """The tenant has as many as it may."""
+    CLOSED = "closed"
+    """The tenant is not active."""
+
+
+def make_counted(
+    tenant_id: TenantId, what: Counted, most: int, writes: tuple[Write, ...]
+) -> Op[Making]:
+    """Write the rows of one more, of which an active tenant may have `most`."""
+    room = Expression(
+        f"#status = :active AND (attribute_not_exists(#{what}) OR #{what} < :most)",
+        {"active": TenantStatus.ACTIVE.value, "most": most},
+    )
+    count = update(
+        keys.tenant(tenant_id), Expression(f"ADD #{what} :one", {"one": 1}), room, old=True
+    )
+
+    def refused(why: Refusal) -> Making:
+        if not why.failed(0):
+            # A fresh id is never taken: it is our own write, sent again.
+            return Making.MADE
+        row = why.item(0) or {}
+        active = "status" in row and plain(row["status"]) == TenantStatus.ACTIVE
+        return Making.FULL if active else Making.CLOSED
+
+    op = transact([count, *writes])
+    return Op(op.service, op.action, op.params, lambda _: Making.MADE, refused)
+
+
+def erase_counted(tenant_id: TenantId, what: Counted, writes: tuple[Write, ...]) -> Op[bool]:
+    """Make one less. False where one of the writes was refused: then none is made."""
+    less = update(keys.tenant(tenant_id), Expression(f"ADD #{what} :less", {"less": -1}))
+    return transact([*writes, less])
 
 
 def create(tenant_id: TenantId, tenant: Tenant) -> Op[bool]:
@@ -54,16 +105,22 @@ def set_status(tenant_id: TenantId, status: TenantStatus) -> Op[bool]:
     return update(keys.tenant(tenant_id), setting({"status": status.value}), whole).alone()
 
 
-def add_key(tenant_id: TenantId, key: ApiKey, rate_limit: int | None = None) -> Op[bool]:
-    """Store a key beside its tenant and under its digest. False unless the tenant is active."""
-    active = Expression("#status = :active", {"active": TenantStatus.ACTIVE.value})
-    return transact(
-        [
-            check(keys.tenant(tenant_id), active),
-            put(to_item(key, keys.api_key(tenant_id, key.id)), ABSENT),
-            put(to_item(Digest(key=key, rate_limit=rate_limit), keys.digest(key.digest)), ABSENT),
-        ]
+def add_key(
+    tenant_id: TenantId, key: ApiKey, rate_limit: int | None = None, most: int = KEYS_PER_TENANT
+) -> Op[Making]:
+    """Store a key beside its tenant and under its digest."""
+    found_by = Digest(key=key, rate_limit=rate_limit)
+    rows = (
+        put(to_item(key, keys.api_key(tenant_id, key.id)), ABSENT),
+        put(to_item(found_by, keys.digest(key.digest)), ABSENT),
     )
+    return make_counted(tenant_id, "keys", most, rows)
+
+
+def erase_key(tenant_id: TenantId, key: ApiKey) -> Op[bool]:
+    """Erase a key and what it is found by. False where it is gone."""
+    rows = (delete(keys.api_key(tenant_id, key.id), PRESENT), delete(keys.digest(key.digest)))
+    return erase_counted(tenant_id, "keys", rows)
 
 
 def every_key(tenant_id: TenantId, rows: Range) -> Op[Page[ApiKey]]:

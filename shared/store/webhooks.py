@@ -24,10 +24,14 @@ from shared.store.dynamo import (
     query,
     to_item,
 )
-from shared.webhook import Delivery, Endpoint
+from shared.store.tenants import Making, erase_counted, make_counted
+from shared.webhook import ENDPOINTS_PER_TENANT, Delivery, Endpoint
 
 KEEP: int = 30 * clock.DAY
 """How long events and deliveries are kept."""
+FORMER_KEPT: int = KEEP + 7 * clock.DAY
+"""How long a deleted endpoint's id is kept: longer than its deliveries, which DynamoDB may erase
+some days after their time."""
 DUE_SHARDS: int = 8
 """Partitions of the due-index, so that its writes spread."""
 
@@ -43,8 +47,11 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     session_id: SessionId | None = None
 
 
-def create_endpoint(tenant_id: TenantId, endpoint: Endpoint) -> Op[bool]:
-    return put(to_item(endpoint, keys.endpoint(tenant_id, endpoint.id)), ABSENT).alone()
+def create_endpoint(
+    tenant_id: TenantId, endpoint: Endpoint, most: int = ENDPOINTS_PER_TENANT
+) -> Op[Making]:
+    row = put(to_item(endpoint, keys.endpoint(tenant_id, endpoint.id)), ABSENT)
+    return make_counted(tenant_id, "endpoints", most, (row,))
 
 
 def read_endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Op[Endpoint | None]:
@@ -61,8 +68,25 @@ def replace_endpoint(tenant_id: TenantId, endpoint: Endpoint, seen: int) -> Op[b
     return put(to_item(endpoint, keys.endpoint(tenant_id, endpoint.id)), unchanged).alone()
 
 
-def delete_endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Op[bool]:
-    return delete(keys.endpoint(tenant_id, endpoint_id), PRESENT).alone()
+class FormerEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted endpoint, so that its deliveries are found when its tenant is erased."""
+
+    id: EndpointId
+
+
+def delete_endpoint(tenant_id: TenantId, endpoint_id: EndpointId, now: int) -> Op[bool]:
+    """False where it is gone already. Its deliveries stay until their time is over."""
+    former = to_item(
+        FormerEndpoint(id=endpoint_id),
+        keys.former_endpoint(tenant_id, endpoint_id),
+        ttl=(now + FORMER_KEPT) // clock.SECOND,
+    )
+    rows = (delete(keys.endpoint(tenant_id, endpoint_id), PRESENT), put(former))
+    return erase_counted(tenant_id, "endpoints", rows)
+
+
+def every_former_endpoint(tenant_id: TenantId, rows: Range) -> Op[Page[FormerEndpoint]]:
+    return query(keys.tenant_partition(tenant_id), FormerEndpoint, rows, prefix="FORMER#")
 
 
 def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:

@@ -23,7 +23,7 @@ from shared.commands import Command
 from shared.env import Settings
 from shared.ids import EventId, KeyId, SessionId, TenantId
 from shared.keyring import Keyring
-from shared.session import Pairing, Reason, SessionState
+from shared.session import Pairing, Reason, SessionState, unlinked
 from shared.store import sessions, tenants, webhooks
 from shared.store.sessions import Observation
 from shared.store.webhooks import StoredEvent
@@ -70,7 +70,7 @@ class Stage:
             created_at=now,
         )
         assert self.aws.run(tenants.create(tenant_id, row))
-        assert self.aws.run(tenants.add_key(tenant_id, key, rate_limit))
+        assert self.aws.run(tenants.add_key(tenant_id, key, rate_limit)) is tenants.Making.MADE
         return Tenant(self, text, tenant_id, key.id)
 
 
@@ -124,7 +124,15 @@ class Tenant(Api):
         return session_id
 
     def observe(self, session_id: str, state: SessionState, reason: Reason | None = None) -> None:
-        seen = Observation(state=state, at=clock.millis() + 1, epoch=self.epoch, reason=reason)
+        at = clock.millis() + 1
+        seen = Observation(
+            state=state,
+            at=at,
+            epoch=self.epoch,
+            reason=reason,
+            connected_at=at if state is SessionState.CONNECTED else None,
+            unlinked=unlinked(state, reason),
+        )
         write = sessions.observe(self.id, SessionId(session_id), seen)
         assert self.stage.aws.run(write.alone())
 

@@ -133,6 +133,42 @@ def test_a_request_that_died_is_taken_over(tenant: Tenant) -> None:
     assert run(idempotency.finish(late, 202, b"{}", None))
 
 
+def test_a_record_that_names_what_was_made_is_resumed_and_never_begun_afresh(
+    tenant: Tenant,
+) -> None:
+    """By the same request only, once its lease is over, and by one of many."""
+    now = clock.millis()
+    run = tenant.stage.aws.run
+
+    def claim(owner: str, at: int, fingerprint: str = "f") -> Claim:
+        return Claim(
+            tenant_id=tenant.id, scope="x", key="k", fingerprint=fingerprint, owner=owner, now=at
+        )
+
+    dead, late = claim("a", now), now + idempotency.LEASE
+    assert run(dead.begin("msg_1").alone())
+    held = run(idempotency.begin(claim("b", late)))
+    assert held is not None
+    assert held.resource == "msg_1"
+    assert not claim("b", late - 1).resumes(held)
+    assert not claim("b", late, "other").resumes(held)
+    assert not claim("b", now + idempotency.KEEP).resumes(held)
+    assert claim("b", late).resumes(held)
+    assert run(idempotency.resume(claim("b", late), held))
+    assert not run(idempotency.resume(claim("c", late), held))
+    assert not run(idempotency.abandon(dead))
+    assert run(idempotency.abandon(claim("b", late)))
+    again = run(idempotency.read(claim("c", late)))
+    assert again is not None
+    assert claim("c", late).resumes(again)
+    assert run(idempotency.resume(claim("c", late), again))
+    assert run(idempotency.finish(claim("c", late), 202, b"{}", None))
+    finished = run(idempotency.read(claim("d", late)))
+    assert finished is not None
+    assert not claim("d", late).resumes(finished)
+    assert run(idempotency.read(claim("d", now + idempotency.KEEP))) is None
+
+
 @pytest.mark.parametrize("key", ["", '""', '"a', 'a"b"'[2:] + "\x7f", "a" * 256, "é", '"a"b"'])
 def test_a_malformed_key_is_refused(key: str) -> None:
     """Empty, unclosed, over-long or not printable: 400."""

@@ -2,10 +2,13 @@
 
 import threading
 from collections import Counter
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
+import httpx
 import msgspec
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +19,8 @@ from shared.errors import Unavailable
 from shared.ids import MessageId, SessionId
 from shared.message import MessageStatus
 from shared.session import Reason, SessionState
-from shared.store import messages
+from shared.store import keys, messages
+from shared.store.dynamo import KeyRow, Range, query, setting, update
 from shared.store.messages import Progress
 from tests.control_plane.conftest import NUMBER, Stage, Tenant
 
@@ -124,6 +128,7 @@ def test_a_body_over_a_mebibyte_is_refused(tenant: Tenant) -> None:
     "state",
     [
         SessionState.CREATED,
+        SessionState.STARTING,
         SessionState.PAIRING,
         SessionState.STOPPED,
         SessionState.LOGGED_OUT,
@@ -147,6 +152,22 @@ def test_a_session_that_cannot_send_says_so(tenant: Tenant, state: SessionState)
     if state is not SessionState.CREATED:
         assert problem["reason"] == "removed_on_phone"
         assert "removed on the phone. Start it to pair again." in problem["detail"]
+
+
+def test_a_session_takes_messages_while_a_device_is_linked(tenant: Tenant) -> None:
+    """One that was connected may start again; once it is logged out, starting is not enough."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.STARTING)
+    assert tenant.post(path(session_id), {"to": NUMBER, "text": "x"}).status_code == 202
+
+    tenant.observe(session_id, SessionState.LOGGED_OUT)
+    tenant.observe(session_id, SessionState.STARTING)
+    refused = tenant.post(path(session_id), {"to": NUMBER, "text": "x"})
+
+    assert refused.status_code == 409
+    assert refused.json()["state"] == "starting"
+    assert "No number is linked yet" in refused.json()["detail"]
+    assert tenant.get(f"/v1/sessions/{session_id}").json()["connected_at"] is None
 
 
 @pytest.mark.parametrize("order", ["stop", "delete"])
@@ -185,37 +206,178 @@ def test_a_preference_waits_for_the_outcome(tenant: Tenant) -> None:
     assert answer.json()["whatsapp_id"] == "3EB0"
 
 
-class _Failing:
-    """An AWS whose command queues do not answer."""
+class _Queue:
+    """The real AWS, whose command queues fail before or after they took the command."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, fault: Exception, *, after: bool = False) -> None:
         self._run = stage.aws.run
+        self._fault = fault
+        self._after = after
 
     def __call__(self, op: Op[Any]) -> Any:
-        if op.action == "send_message":
-            raise Unavailable("sqs", "send_message", "test")
-        return self._run(op)
+        if op.action != "send_message":
+            return self._run(op)
+        if self._after:
+            self._run(op)
+        raise self._fault
 
 
-def test_what_cannot_be_queued_was_never_accepted(
+SILENT: Final = Unavailable("sqs", "send_message", "ReadTimeoutError")
+REFUSED: Final = ClientError(
+    {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue"}}, "SendMessage"
+)
+
+
+def test_what_the_queue_refused_was_never_accepted(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed send to the queue is 503, takes the row back, and frees the idempotency key."""
+    """A refusal takes the row back and frees the idempotency key."""
     session_id = tenant.session(SessionState.CONNECTED)
     body = {"to": NUMBER, "text": "x"}
     with monkeypatch.context() as patch:
-        patch.setattr(tenant.stage.aws, "run", _Failing(tenant.stage))
+        patch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, REFUSED))
         failed = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
-        not_made = tenant.post("/v1/sessions", {"name": "x"})
+        unkeyed = tenant.post(path(session_id), body)
 
-    assert failed.status_code == 503
-    assert failed.headers["retry-after"] == "1"
+    assert failed.status_code == unkeyed.status_code == 500
     assert tenant.get(path(session_id)).json()["data"] == []
-    assert not_made.status_code == 503
-    assert len(tenant.get("/v1/sessions").json()["data"]) == 1
     again = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
     assert again.status_code == 202
     assert "idempotent-replayed" not in again.headers
+
+
+def test_a_session_whose_start_was_not_queued_was_never_made(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, and no row that a repeat could meet."""
+    monkeypatch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, SILENT))
+
+    assert tenant.post("/v1/sessions", {"name": "x"}).status_code == 503
+    assert tenant.get("/v1/sessions").json()["data"] == []
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("state", [SessionState.CONNECTED, SessionState.STOPPED])
+def test_a_repeat_of_what_may_have_been_queued_is_the_same_message(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch, state: SessionState, *, after: bool
+) -> None:
+    """Whether the command was queued or not: one row, one command, whatever the session is now."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.commands(session_id)
+    body = {"to": NUMBER, "text": "x"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, SILENT, after=after))
+        failed = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+        still = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+    tenant.observe(session_id, state)
+    other = tenant.post(path(session_id), {**body, "text": "y"}, **{"Idempotency-Key": "k"})
+    done = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+    replayed = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+
+    assert failed.status_code == still.status_code == 503
+    assert failed.headers["retry-after"] == "1"
+    message_id = failed.json()["message_id"]
+    assert message_id in failed.json()["detail"]
+    assert still.json()["message_id"] == message_id
+    assert other.status_code == 422
+    assert done.status_code == 202
+    assert done.json()["id"] == message_id
+    assert done.headers["location"].endswith(message_id)
+    assert replayed.content == done.content
+    assert replayed.headers["idempotent-replayed"] == "true"
+    assert [row["id"] for row in tenant.get(path(session_id)).json()["data"]] == [message_id]
+    (command,) = tenant.commands(session_id)
+    assert isinstance(command, SendMessage)
+    assert command.message_id == message_id
+
+
+def test_a_message_whose_request_died_is_finished_by_its_repeat(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored and not ordered: its key is held for the lease, and then for that message only."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.commands(session_id)
+    body = {"to": NUMBER, "text": "x"}
+    run = tenant.stage.aws.run
+
+    def dying(op: Op[Any]) -> Any:
+        if op.action in {"send_message", "update_item", "delete_item"}:
+            raise Unavailable(op.service, op.action, "test")
+        return run(op)
+
+    tenant.get("/v1/sessions")
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", dying)
+        message_id = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"}).json()[
+            "message_id"
+        ]
+    running = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+    assert running.json()["code"] == "request_running"
+    (item,) = run(query(keys.idempotency_partition(tenant.id), KeyRow, Range(limit=10))).rows
+    assert run(update(item.key, setting({"lease_until": clock.millis()})).alone())
+
+    def repeat(_: int) -> httpx.Response:
+        return tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(repeat, range(6)))
+
+    done = [each for each in answers if each.status_code == 202]
+    assert {each.json()["id"] for each in done} == {message_id}
+    assert {each.status_code for each in answers} <= {202, 409}
+    assert len(tenant.commands(session_id)) == 1
+    assert len(tenant.get(path(session_id)).json()["data"]) == 1
+
+
+def test_a_message_that_went_out_meanwhile_is_not_ordered_again(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeat answers with what became of it."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    body = {"to": NUMBER, "text": "x"}
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, SILENT, after=True))
+        message_id = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"}).json()[
+            "message_id"
+        ]
+    sent = Progress(status=MessageStatus.SENT, at=clock.millis(), whatsapp_id="3EB0")
+    write = messages.advance(tenant.id, SessionId(session_id), MessageId(message_id), sent)
+    assert tenant.stage.aws.run(write.alone())
+
+    monkeypatch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, AssertionError()))
+    done = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+
+    assert done.status_code == 202
+    assert done.json()["status"] == "sent"
+
+
+def test_without_a_key_the_message_that_may_be_out_stays(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 503 names it, and it can be read."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", _Queue(tenant.stage, SILENT))
+        failed = tenant.post(path(session_id), {"to": NUMBER, "text": "x"})
+
+    message_id = failed.json()["message_id"]
+    assert failed.status_code == 503
+    assert failed.headers["retry-after"] == "1"
+    assert message_id in failed.json()["detail"]
+    assert tenant.get(f"{path(session_id)}/{message_id}").json()["status"] == "queued"
+
+
+def test_a_repeat_is_answered_though_its_session_was_stopped(tenant: Tenant) -> None:
+    """What was accepted stays answered; only a new message is refused."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    body = {"to": NUMBER, "text": "x"}
+    first = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+    tenant.observe(session_id, SessionState.STOPPED)
+
+    again = tenant.post(path(session_id), body, **{"Idempotency-Key": "k"})
+
+    assert again.content == first.content
+    assert tenant.post(path(session_id), body, **{"Idempotency-Key": "l"}).status_code == 409
 
 
 def test_an_accepted_message_costs_three_requests(tenant: Tenant) -> None:

@@ -1,8 +1,10 @@
 """Webhook endpoints: where events may be sent."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -157,10 +159,19 @@ def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
 
 
 def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every event is matched against all of them."""
-    monkeypatch.setattr(resource, "ENDPOINTS_PER_TENANT", 1)
-    made(tenant)
+    """However many are asked for at once; one that is deleted makes room for another."""
+    monkeypatch.setattr(resource, "ENDPOINTS_PER_TENANT", 2)
 
+    def make(_: int) -> httpx.Response:
+        return tenant.post(PATH, {"url": URL})
+
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(make, range(5)))
+
+    first, _second = [each.json()["id"] for each in answers if each.status_code == 201]
+    assert {each.json()["code"] for each in answers if each.status_code != 201} == {"limit_reached"}
+    assert [tenant.delete(f"{PATH}/{first}").status_code for _ in range(2)] == [204, 404]
+    assert tenant.post(PATH, {"url": URL}).status_code == 201
     assert tenant.post(PATH, {"url": URL}).json()["code"] == "limit_reached"
 
 

@@ -121,7 +121,8 @@ class World:
         )
         sealed = seal(self.keyring.seals, endpoint.owner, secret, secrets.token_bytes(NONCE_BYTES))
         endpoint = msgspec.structs.replace(endpoint, sealed_secret=sealed)
-        assert await self.aws.run(webhooks.create_endpoint(tenant_id, endpoint))
+        made = await self.aws.run(webhooks.create_endpoint(tenant_id, endpoint))
+        assert made is tenants.Making.MADE
         self.secrets[endpoint_id] = secret
         return endpoint
 

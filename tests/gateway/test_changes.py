@@ -78,6 +78,28 @@ def test_connecting_tells_who_the_account_is() -> None:
     assert (then.phone_number, then.lid, then.connected_at) == ("+4915100001", "1@lid", 1_000)
 
 
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (Change(trigger=Trigger.LOG_OUT, reason=Reason.REMOVED_ON_PHONE), None),
+        (Change(trigger=Trigger.BAN, reason=Reason.ACCOUNT_BANNED), None),
+        (Change(trigger=Trigger.BAN, reason=Reason.TEMPORARILY_BANNED), "1@lid"),
+        (Change(trigger=Trigger.STOP), "1@lid"),
+    ],
+)
+def test_what_takes_the_device_takes_what_is_known_of_it(change: Change, left: str | None) -> None:
+    """The number stays, and a second word of the same is no news."""
+    before = msgspec.structs.replace(
+        session(SessionState.CONNECTED), phone_number="+4915100001", lid="1@lid", connected_at=7
+    )
+    event = announce(before, change, MARK)
+    assert event is not None
+    then = follow(before, event)
+    assert (then.phone_number, then.lid) == ("+4915100001", left)
+    assert (then.connected_at is None) == (left is None)
+    assert announce(then, change, MARK) is None
+
+
 def test_a_ban_carries_its_end() -> None:
     """`until` survives the event in whole seconds and back."""
     before = session(SessionState.CONNECTED)
@@ -96,6 +118,8 @@ def test_an_offer_is_made_only_while_pairing_means_something(state: SessionState
     else:
         assert isinstance(event, SessionPairing)
         assert event.data.has_code
+        linked = msgspec.structs.replace(session(state), connected_at=7, lid="1@lid")
+        assert follow(linked, event).connected_at is None
         assert follow(session(state), event).state is SessionState.PAIRING
 
 

@@ -13,7 +13,7 @@ from gateway.frames import LARGEST_FRAME, Farewell, Ping, Pulse, Ready, Recorded
 from shared.errors import Malformed
 
 to_host = st.one_of(
-    st.just(Ping()),
+    st.just(Ping(until=1.5)),
     st.builds(Recorded, sequence=st.integers(min_value=0, max_value=2**53)),
     st.builds(RequestCode, phone_number=st.text(max_size=2000)),
 )
@@ -65,15 +65,15 @@ async def test_a_channel_carries_frames_and_tells_its_end() -> None:
     """What one end writes the other receives; after the end comes nothing, without an error."""
     here, there = socket.socketpair()
     gateway, host = await over(here, FROM_HOST), await over(there, TO_HOST)
-    await gateway.send(Ping())
+    await gateway.send(Ping(until=1.5))
     gateway.post(Recorded(sequence=7))
     seen: list[object] = []
     async with asyncio.timeout(5):
         while len(seen) < 2:
             seen += await host.receive()
-    assert seen == [Ping(), Recorded(sequence=7)]
+    assert seen == [Ping(until=1.5), Recorded(sequence=7)]
     await host.close()
     assert await gateway.receive() == []
-    await gateway.send(Ping())
+    await gateway.send(Ping(until=1.5))
     await gateway.close()
-    gateway.post(Ping())
+    gateway.post(Ping(until=1.5))

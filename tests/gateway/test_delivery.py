@@ -3,6 +3,7 @@
 import base64
 from email.utils import formatdate
 
+import msgspec
 import pytest
 import standardwebhooks
 from hypothesis import given
@@ -17,11 +18,13 @@ from gateway.delivery import (
     Delivered,
     Fault,
     GaveUp,
+    Held,
     Result,
     RetryAt,
     Verdict,
     after,
     claimed,
+    held,
     hindrance,
     judge,
     prepare,
@@ -164,14 +167,27 @@ def test_the_schedule_reaches_three_days() -> None:
         (None, TenantStatus.ACTIVE, GaveUp("endpoint_deleted")),
         (ENDPOINT, None, GaveUp("tenant_deleted")),
         (ENDPOINT, TenantStatus.DELETING, GaveUp("tenant_deleted")),
-        (ENDPOINT, TenantStatus.SUSPENDED, RetryAt(NOW + SCHEDULE[1], "tenant_suspended")),
     ],
 )
 def test_when_nothing_is_posted(
-    endpoint: Endpoint | None, status: TenantStatus | None, reason: Verdict | None
+    endpoint: Endpoint | None, status: TenantStatus | None, reason: GaveUp | None
 ) -> None:
-    """Nothing goes to what is deleted or disabled; what is suspended waits."""
+    """Nothing goes to what is deleted or disabled."""
     assert hindrance(endpoint, status, DELIVERY, NOW, middle) == reason
+
+
+@given(st.integers(1, len(SCHEDULE)), st.integers(0, 2**43), st.floats(0, 1, exclude_max=True))
+def test_what_is_suspended_waits_however_long(attempt: int, age: int, number: float) -> None:
+    """A minute to an hour at a time; no attempt is used up, not even the last one."""
+    delivery = msgspec.structs.replace(DELIVERY, attempt=attempt, created_at=NOW - age)
+    hold = hindrance(ENDPOINT, TenantStatus.SUSPENDED, delivery, NOW, lambda: number)
+    assert isinstance(hold, Held)
+    assert (1 - JITTER) * clock.MINUTE <= hold.at - NOW <= clock.HOUR
+    after_it = held(delivery, hold, NOW)
+    assert after_it.state is DeliveryState.WAITING
+    assert after_it.attempt == attempt - 1
+    assert after_it.due_at == hold.at
+    assert after_it.last_error == "tenant_suspended"
 
 
 def test_a_disabled_endpoint_gets_nothing() -> None:

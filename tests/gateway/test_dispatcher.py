@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import standardwebhooks
 
+from gateway import directory as directory_module
 from gateway import dispatcher as dispatcher_module
 from gateway.aws import Aws
 from gateway.delivery import CLAIM, claimed
@@ -252,24 +253,49 @@ async def test_gone_disables_the_endpoint(world: World) -> None:
     assert len(receiver.requests) == 1
 
 
-async def test_deleted_and_suspended_receive_nothing(world: World) -> None:
-    """What is gone gets nothing, what is suspended gets it later."""
+async def test_what_is_deleted_receives_nothing(world: World) -> None:
+    """What was on its way to a deleted endpoint ends."""
     receiver = Receiver()
     async with served(receiver) as url, opened(world) as dispatcher:
         tenant_id = await world.tenant()
         endpoint = await world.endpoint(tenant_id, url)
         gone = await owed(world, endpoint)
-        await world.aws.run(webhooks.delete_endpoint(tenant_id, endpoint.id))
+        await world.aws.run(webhooks.delete_endpoint(tenant_id, endpoint.id, clock.millis()))
         dispatcher.hand_over(*gone)
         await until(came_to(world, gone[0], DeliveryState.GAVE_UP))
         assert (await row(world, gone[0])).last_error == "endpoint_deleted"
-        suspended = await world.tenant()
-        waiting = await owed(world, await world.endpoint(suspended, url))
-        await world.aws.run(tenants.set_status(suspended, TenantStatus.SUSPENDED))
-        dispatcher.hand_over(*waiting)
-        await until(came_to(world, waiting[0], DeliveryState.WAITING))
-        assert (await row(world, waiting[0])).last_error == "tenant_suspended"
     assert receiver.requests == []
+
+
+async def test_what_is_suspended_waits_and_then_arrives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it was looked at meanwhile, its first attempt is still its first."""
+    monkeypatch.setattr(directory_module, "STATUS_SECONDS", 0.0)
+    time = Clock()
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        tenant_id = await world.tenant()
+        delivery, body = await owed(world, await world.endpoint(tenant_id, url))
+        await world.aws.run(tenants.set_status(tenant_id, TenantStatus.SUSPENDED))
+        dispatcher.hand_over(delivery, body)
+        seen: set[int | None] = set()
+        for _ in range(15):
+            await until(came_to(world, delivery, DeliveryState.WAITING))
+            waiting = await row(world, delivery)
+            assert (waiting.attempt, waiting.last_error) == (0, "tenant_suspended")
+            seen.add(waiting.due_at)
+            time.ahead += clock.HOUR + clock.MINUTE
+            if len(seen) < 15:
+                await dispatcher.sweep()
+                await until(lambda: dispatcher.sending == 0)
+        assert len(seen) == 15
+        assert receiver.requests == []
+        await world.aws.run(tenants.set_status(tenant_id, TenantStatus.ACTIVE))
+        await dispatcher.sweep()
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+        assert (await row(world, delivery)).attempt == 1
+    assert len(receiver.requests) == 1
 
 
 async def test_a_slow_receiver_holds_up_only_itself(world: World) -> None:

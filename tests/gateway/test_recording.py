@@ -16,6 +16,7 @@ from shared import clock, ids
 from shared.aws import Refusal
 from shared.events import (
     MESSAGE_EVENTS,
+    SESSION_EVENTS,
     MessageChange,
     MessageReceived,
     Party,
@@ -150,6 +151,48 @@ def test_states_of_a_session_become_its_last() -> None:
     written = values(update)
     assert (written[":state"], written[":connected_at"]) == ("reconnecting", NOW + 1)
     assert (written[":lid"], written[":epoch"]) == ("1@lid", 7)
+
+
+def test_a_device_that_went_between_two_states_is_forgotten() -> None:
+    """Connected, logged out and started again in one write leave nothing of the old device."""
+    story = (
+        (SessionState.CONNECTED, "1@lid"),
+        (SessionState.LOGGED_OUT, "1@lid"),
+        (SessionState.STARTING, None),
+    )
+    events = [
+        SESSION_EVENTS[state](
+            id=event_id(number),
+            timestamp=clock.instant(NOW + number),
+            session_id=SESSION.id,
+            sequence=number,
+            data=SessionChange(state=state, previous=SessionState.STARTING, lid=lid),
+        )
+        for number, (state, lid) in enumerate(story)
+    ]
+    changes = [changed(event) for event in events]
+    written = {
+        count: next(action.write for action in fold(changes[:count]) if action.part == "session")
+        for count in (1, 2, 3)
+    }
+    assert values(written[1])[":connected_at"] == NOW
+    for count in (2, 3):
+        removed = written[count].body["UpdateExpression"].partition("REMOVE ")[2]
+        assert {"#lid", "#connected_at"} <= set(removed.split(", "))
+    again = SessionConnected(
+        id=event_id(9),
+        timestamp=clock.instant(NOW + 9),
+        session_id=SESSION.id,
+        sequence=9,
+        data=SessionChange(
+            state=SessionState.CONNECTED, previous=SessionState.STARTING, lid="2@lid"
+        ),
+    )
+    (relinked,) = [
+        action.write for action in fold([*changes, changed(again)]) if action.part == "session"
+    ]
+    assert values(relinked)[":lid"] == "2@lid"
+    assert values(relinked)[":connected_at"] == NOW + 9
 
 
 def test_only_endpoints_that_want_an_event_get_it() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway import orders as orders_module
 from gateway import shard as shard_module
 from gateway.changes import Change
 from gateway.inbox import Inbox
@@ -30,9 +31,10 @@ from shared.errors import NotHeld, Unavailable
 from shared.ids import CommandId, MessageId, SessionId
 from shared.message import Failure, FailureCode, Message, MessageStatus, Text
 from shared.session import Desired, Session, SessionState, Trigger
-from shared.store import messages, sessions, tenants
+from shared.store import messages, sessions, tenants, webhooks
 from shared.store.dynamo import KeyRow, Range, query
 from shared.tenant import ApiKey, TenantStatus
+from shared.webhook import Delivery, DeliveryState, Endpoint
 from tests.gateway.conftest import World
 from tests.gateway.waiting import until
 
@@ -114,6 +116,7 @@ class Shard:
         self.orders = Orders(
             aws=world.aws,
             hosts=self.hosts,
+            keys=world.keyring.commands,
             epoch=lambda shard: self.epoch if shard == 0 else None,
             now=clock.millis,
         )
@@ -335,11 +338,8 @@ async def test_bad_commands_are_refused_counted_and_parked(world: World, reason:
         await until(lambda: shard.counted("zapgate_commands_total") == 1)
         await until(shard.empty)
         refused = shard.counted("zapgate_commands_refused_total")
-    dead = await world.aws.run(
-        queue.receive(world.settings.command_dead_url, 0).then(
-            lambda found: [each.body for each in found]
-        )
-    )
+    parked = await world.aws.run(queue.receive(world.settings.command_dead_url, 0))
+    dead = [each.body for each in parked]
     assert (dead, refused) == (([], 0) if reason == "gone" else ([texts[reason]], 1))
     assert ("stop", session.id, False, False) not in shard.hosts.told
 
@@ -505,13 +505,27 @@ async def test_a_deleted_session_leaves_nothing(world: World) -> None:
     assert left.rows == ()
 
 
-async def test_a_purged_tenant_leaves_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It waits for the tenant's sessions, then erases every partition, and the tenant last."""
-    monkeypatch.setattr("gateway.orders.PURGE_PAUSE", 0.05)
+OTHER = SessionId(clock.mint(ids.SESSION))
+"""As a control plane makes one up for a purge."""
+
+
+@pytest.fixture
+def _swift_purges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waves of three, and no time to wait for anybody's last request."""
+    monkeypatch.setattr(orders_module, "PURGE_PAUSE", 0.05)
+    monkeypatch.setattr(orders_module, "PURGE_WAVE", 3)
+    monkeypatch.setattr(orders_module, "PURGE_GRACE", 0)
+
+
+@pytest.mark.usefixtures("_swift_purges")
+async def test_a_purged_tenant_leaves_nothing(world: World) -> None:
+    """Its sessions are deleted in waves, then every partition is erased, and the tenant last."""
     tenant_id = await world.tenant()
     endpoint = await world.endpoint(tenant_id, "https://example.com")
+    former = await world.endpoint(tenant_id, "https://example.com")
+    for each in (endpoint, former):
+        await world.aws.run(webhooks.record_delivery(tenant_id, delivered(each)).alone())
+    assert await world.aws.run(webhooks.delete_endpoint(tenant_id, former.id, clock.millis()))
     key = ApiKey(
         id=ids.KeyId(clock.mint(ids.KEY)),
         tenant_id=tenant_id,
@@ -521,22 +535,112 @@ async def test_a_purged_tenant_leaves_nothing(
         scopes=(),
         created_at=0,
     )
-    assert await world.aws.run(tenants.add_key(tenant_id, key))
-    session = await world.session(tenant_id, state=SessionState.STOPPED)
-    purge = PurgeTenant(**base(session))
+    assert await world.aws.run(tenants.add_key(tenant_id, key)) is tenants.Making.MADE
+    owned = [await world.session(tenant_id, state=SessionState.STOPPED) for _ in range(7)]
+    purge = msgspec.structs.replace(PurgeTenant(**base(owned[0])), session_id=OTHER)
     async with served(world) as shard:
-        await shard.order(msgspec.structs.replace(purge, id=CommandId(clock.mint(ids.COMMAND))))
+        await shard.order(purge)
         await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
         await world.aws.run(tenants.set_status(tenant_id, TenantStatus.DELETING))
         await shard.order(purge)
-        await asyncio.sleep(0.3)
-        assert await world.aws.run(tenants.read(tenant_id)) is not None
-        await world.aws.run(sessions.remove(tenant_id, session.id))
+        await shard.order(purge)
         await until(shard.empty)
+        erased = [told[1] for told in shard.hosts.told if told[0] == "erase"]
+        assert set(erased) == {session.id for session in owned}
     assert await world.aws.run(tenants.by_digest(key.digest)) is None
-    for partition in (f"T#{tenant_id}", f"T#{tenant_id}#D#{endpoint.id}"):
+    for partition in (
+        f"T#{tenant_id}",
+        f"T#{tenant_id}#D#{endpoint.id}",
+        f"T#{tenant_id}#D#{former.id}",
+    ):
         page = await world.aws.run(query(partition, KeyRow, Range(limit=10)))
         assert page.rows == ()
+
+
+@pytest.mark.usefixtures("_swift_purges")
+async def test_a_purge_goes_on_until_the_last_session_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session nobody can delete yet keeps the tenant; the order is renewed, never worn out."""
+    monkeypatch.setattr(orders_module, "PURGE_LOOKS", 2)
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id, state=SessionState.STOPPED)
+    await world.aws.run(tenants.set_status(tenant_id, TenantStatus.DELETING))
+    can_erase = asyncio.Event()
+
+    async def erase(_: Session) -> None:
+        await can_erase.wait()
+
+    async with served(world) as shard:
+        monkeypatch.setattr(shard.hosts, "erase", erase)
+        await shard.order(msgspec.structs.replace(PurgeTenant(**base(session)), session_id=OTHER))
+        await until(lambda: shard.counted("zapgate_commands_total") > 6)
+        row = await world.aws.run(sessions.read(tenant_id, session.id))
+        assert row is not None
+        assert row.desired is Desired.DELETED
+        assert await world.aws.run(tenants.read(tenant_id)) is not None
+        can_erase.set()
+        await until(shard.empty)
+    assert await world.aws.run(tenants.read(tenant_id)) is None
+
+
+@pytest.mark.usefixtures("_swift_purges")
+async def test_a_purge_outlasts_an_aws_that_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails on the way is tried again at the next look."""
+    tenant_id = await world.tenant()
+    await world.endpoint(tenant_id, "https://example.com")
+    session = await world.session(tenant_id, state=SessionState.STOPPED)
+    await world.aws.run(tenants.set_status(tenant_id, TenantStatus.DELETING))
+    run = world.aws.run
+    faults = 3
+
+    async def faulty(op: Op[Any]) -> Any:
+        nonlocal faults
+        if op.action == "batch_write_item" and faults:
+            faults -= 1
+            raise Unavailable(op.service, op.action, "test")
+        return await run(op)
+
+    async with served(world) as shard:
+        monkeypatch.setattr(world.aws, "run", faulty)
+        await shard.order(msgspec.structs.replace(PurgeTenant(**base(session)), session_id=OTHER))
+        await until(shard.empty)
+    assert faults == 0
+    assert await run(tenants.read(tenant_id)) is None
+
+
+async def test_a_purge_waits_for_the_tenant_s_last_requests(world: World) -> None:
+    """Nothing is erased while a key that was just stopped may still be remembered somewhere."""
+    tenant_id = await world.tenant()
+    await world.aws.run(tenants.set_status(tenant_id, TenantStatus.DELETING))
+    async with served(world) as shard:
+        other = await world.session(await world.tenant())
+        fresh = msgspec.structs.replace(PurgeTenant(**base(other)), tenant_id=tenant_id)
+        await shard.order(fresh)
+        await until(lambda: shard.inbox.in_hand == 1)
+        await asyncio.sleep(0.2)
+        assert await world.aws.run(tenants.read(tenant_id)) is not None
+        await shard.order(msgspec.structs.replace(fresh, issued_at=0, session_id=OTHER))
+
+        async def gone() -> bool:
+            return await world.aws.run(tenants.read(tenant_id)) is None
+
+        await until(gone)
+
+
+def delivered(endpoint: Endpoint) -> Delivery:
+    return Delivery(
+        tenant_id=endpoint.tenant_id,
+        endpoint_id=endpoint.id,
+        event_id=ids.EventId(clock.mint(ids.EVENT)),
+        event_type="endpoint.test",
+        state=DeliveryState.DELIVERED,
+        attempt=1,
+        created_at=clock.millis(),
+        updated_at=clock.millis(),
+    )
 
 
 async def test_a_lost_shard_is_left_at_once(world: World) -> None:

@@ -156,3 +156,14 @@ async def own_product(
     """A product of the test's own, without a gateway: the test starts and ends them."""
     async with _product(aws, network, fresh_stack, tmp_path) as running:
         yield running
+
+
+def children(pid: int) -> list[int]:
+    """The processes a process has forked, by any of its threads."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for path in found for each in path.read_text().split()]
+
+
+def family_of(pid: int) -> list[int]:
+    """Every process below one."""
+    return [each for child in children(pid) for each in (child, *family_of(child))]

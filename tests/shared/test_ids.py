@@ -42,3 +42,11 @@ def test_randomness_is_whole() -> None:
     """An id is never minted from less randomness than it promises."""
     with pytest.raises(ValueError, match="random bytes"):
         ids.mint("msg", 0, b"short")
+
+
+@given(MOMENTS, RANDOM)
+def test_the_command_that_sends_a_message_has_one_id(now: int, random: bytes) -> None:
+    """Each message has a command id of its own, always the same."""
+    message_id = ids.MessageId(ids.mint(ids.MESSAGE, now, random))
+
+    assert ids.send_command(message_id) == ids.mint(ids.COMMAND, now, random)

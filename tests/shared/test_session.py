@@ -5,8 +5,20 @@ from hypothesis import strategies as st
 
 from shared import ids
 from shared.events import SESSION_EVENTS
-from shared.ids import SessionId
-from shared.session import REASONS, TRANSITIONS, Reason, SessionState, Trigger, after, shard_of
+from shared.ids import SessionId, TenantId
+from shared.session import (
+    REASONS,
+    TRANSITIONS,
+    Desired,
+    Reason,
+    Session,
+    SessionState,
+    Trigger,
+    after,
+    sendable,
+    shard_of,
+    unlinked,
+)
 from tests.strategies import MOMENTS
 
 S, T = SessionState, Trigger
@@ -41,6 +53,36 @@ def test_every_reason_is_said_in_words() -> None:
     """Each reason has a sentence a tenant can act on."""
     assert set(REASONS) == set(Reason)
     assert all(text.endswith(".") for text in REASONS.values())
+
+
+def test_a_session_sends_while_it_is_connected_or_on_its_way_back() -> None:
+    """The whole table, with and without a device that was linked."""
+    for state in SessionState:
+        for connected_at in (None, 5):
+            row = Session(
+                id=SessionId(""),
+                tenant_id=TenantId(""),
+                name="",
+                shard=0,
+                state=state,
+                desired=Desired.RUNNING,
+                created_at=0,
+                updated_at=0,
+                connected_at=connected_at,
+            )
+            expected = state in {S.CONNECTED, S.RECONNECTING} or (
+                state is S.STARTING and connected_at is not None
+            )
+
+            assert sendable(row) is expected
+
+
+def test_what_takes_the_device_away() -> None:
+    """A log-out, an account's ban, and the offer of a QR; nothing else."""
+    gone = {(state, reason) for state in S for reason in (None, *Reason) if unlinked(state, reason)}
+
+    assert {state for state, _ in gone} == {S.LOGGED_OUT, S.BANNED, S.PAIRING}
+    assert {reason for state, reason in gone if state is S.BANNED} == {Reason.ACCOUNT_BANNED}
 
 
 @given(st.lists(st.binary(min_size=10, max_size=10), min_size=1), MOMENTS, st.integers(1, 64))

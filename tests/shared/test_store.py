@@ -69,6 +69,27 @@ def test_an_expression_escapes_every_name_and_passes_every_value() -> None:
     }  # fmt: skip
 
 
+def test_what_dynamodb_cannot_hold_is_an_error_of_ours() -> None:
+    """Neither a value without a form, nor a form without a value, is guessed at."""
+    with pytest.raises(TypeError, match="object"):
+        dynamo.attribute(object())
+    with pytest.raises(TypeError, match="NS"):
+        dynamo.plain({"NS": ["1"]})
+
+
+def test_a_change_may_only_remove() -> None:
+    """Nothing to set is no empty SET."""
+    assert dynamo.setting({"reason": None}).text == "REMOVE #reason"
+    assert dynamo.setting({"state": "x"}).text == "SET #state = :state"
+
+
+def test_a_write_without_a_condition_names_nothing() -> None:
+    """DynamoDB refuses empty lists of names and values."""
+    assert dynamo.put({}).body == {"Item": {}}
+    assert set(dynamo.delete(("a", "b")).body) == {"Key"}
+    assert dynamo.Expression("true").into("ConditionExpression") == {"ConditionExpression": "true"}
+
+
 def test_a_transaction_has_its_limit() -> None:
     """More writes than AWS takes are refused here, by name."""
     write = dynamo.delete(("a", "b"))

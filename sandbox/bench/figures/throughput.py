@@ -38,7 +38,13 @@ QUIET: Final = 0.8
 async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
     ours: list[float] = []
     floor: list[float] = []
-    samples: dict[str, list[float]] = {"accepted_s": [], "aws_s": [], "raw_s": [], "requests": []}
+    samples: dict[str, list[float]] = {
+        "accepted_s": [],
+        "aws_s": [],
+        "raw_s": [],
+        "requests": [],
+        "refused": [],
+    }
     used: list[str] = []
     kinds = ""
     async with AsyncExitStack() as rest:
@@ -61,7 +67,7 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
             records = await quiet(bed)
             kinds = tally(records, MESSAGES)
             renamed = moved(bed.stack.tables, tables)
-            aws_took = await asyncio.to_thread(
+            aws_took, refused = await asyncio.to_thread(
                 play, bed, bed.watched["api"], part_of(records, renamed)
             )
             await quiet(bed)
@@ -69,7 +75,9 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
             ours.append(MESSAGES / took)
             floor.append(MESSAGES / (aws_took + raw_took))
             for name, value in zip(
-                samples, (accepted, aws_took, raw_took, len(records) / MESSAGES), strict=True
+                samples,
+                (accepted, aws_took, raw_took, len(records) / MESSAGES, refused),
+                strict=True,
             ):
                 samples[name].append(value)
     middle = {name: spread(values).median for name, values in samples.items()}
@@ -155,8 +163,8 @@ def part_of(records: Sequence[Record], renamed: dict[str, str]) -> Part:
     return part(sorted(records, key=lambda each: each.order), renamed)
 
 
-def play(bed: Bed, watch: Watch, script: Part) -> float:
-    """Make the requests again, one after the other; seconds."""
+def play(bed: Bed, watch: Watch, script: Part) -> tuple[float, int]:
+    """Make the requests again, one after the other; seconds, and how many were refused."""
     player = Player(
         minting(clock.millis() & 0xFFFF),
         endpoint_url=watch.url,
@@ -166,4 +174,4 @@ def play(bed: Bed, watch: Watch, script: Part) -> float:
     )
     begun = time.monotonic()
     player.play(script)
-    return time.monotonic() - begun
+    return time.monotonic() - begun, player.refused

@@ -174,6 +174,9 @@ def test_another_implementation_writes_the_same(value: Node, wire: str) -> None:
         b"\0",
         b"\0\0",
         b"\0\xf8\0",
+        b"\0\xf8\1\0",
+        b"\0\xf8\3\x19\x08\xf1",
+        b"\0\xf8\1\xfc\1\xff",
         b"\0\xf8\1",
         b"\0\xf8\1\x19\x19",
         b"\0\xf8\1\xfa\0\3",
@@ -211,6 +214,15 @@ def test_what_cannot_be_written_is_refused() -> None:
         encode(Node("list", {}, (node("item"),) * (1 << 16)))
 
 
+def test_long_lists_and_rare_addresses_survive() -> None:
+    """More than 255 children, and an address of another service's user."""
+    many = Node("list", {}, (node("item"),) * 300)
+    foreign = node("message", {"from": Jid("1-23", "interop", 4, 5)})
+
+    assert decode(encode(many)) == many
+    assert decode(encode(foreign)) == foreign
+
+
 def test_an_empty_attribute_is_left_out() -> None:
     """Clients take an attribute that is there for one that says something."""
     assert decode(encode(node("iq", {"type": ""}))) == node("iq")
@@ -219,3 +231,18 @@ def test_an_empty_attribute_is_left_out() -> None:
 def test_the_token_tables_are_complete() -> None:
     """One byte reaches 235 words, two reach four dictionaries of 256 (version 3)."""
     assert (len(TABLES.single), [len(words) for words in TABLES.double]) == (236, [256] * 4)
+
+
+def test_a_node_is_asked_in_the_protocol_s_words() -> None:
+    """Children by tag, attributes as text or address, content as bytes however it was written."""
+    jid = Jid("1555", "s.whatsapp.net")
+    inner = Node("ref", {"from": jid, "id": "7"}, b"abc")
+    outer = node("iq", {}, inner, Node("ref", {}, "text"))
+
+    assert outer.child("ref") == inner
+    assert outer.child("none") is None
+    assert [each.data for each in outer.all("ref")] == [b"abc", b"text"]
+    assert (outer.data, inner.children) == (b"", ())
+    assert (inner.text("id"), inner.text("none")) == ("7", "")
+    assert (inner.jid("from"), inner.jid("id")) == (jid, None)
+    assert inner.with_attrs(id="8").text("id") == "8"
