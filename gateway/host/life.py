@@ -40,7 +40,7 @@ from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
 from gateway.host.paths import LAST_WORDS
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.socket import Socket, dsn
+from gateway.host.socket import DIGITS, Socket, dsn
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -304,7 +304,7 @@ class Host:
         if self._ended.done() or ended.cancelled():
             return
         why = disconnects.words(ended.result() or "the library stopped")
-        log.error("host.library_ended", extra=fields(why=why))
+        log.error("host.library_ended", extra=fields(why=DIGITS.sub("…", why)))
         self._judge(disconnects.undialled(why))
 
     def _judge(self, verdict: Verdict) -> None:
