@@ -21,6 +21,7 @@ from gateway.aws import Aws
 from gateway.delivery import (
     CLAIM,
     Delivered,
+    Fault,
     GaveUp,
     Held,
     Result,
@@ -41,7 +42,7 @@ from gateway.loops import Loop
 from gateway.metrics import Metrics
 from shared import clock, ids, queue
 from shared.env import Places
-from shared.errors import Contended, Malformed, Unavailable
+from shared.errors import Contended, Forged, Malformed, Unavailable
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
 from shared.store import webhooks
@@ -307,7 +308,12 @@ class Dispatcher:
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
     ) -> tuple[Result, float]:
-        secrets = self._directory.secrets(endpoint)
+        try:
+            secrets = self._directory.secrets(endpoint)
+        except Forged:
+            # It follows the schedule like any failure, and ends: a key may be put back meanwhile.
+            log.error("endpoint.secret_unreadable", extra=fields(endpoint_id=endpoint.id))  # noqa: TRY400 (the fact says all)
+            return Fault("secret_unreadable"), 0.0
         post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
         attempt = await self._egress.post(post)
         return attempt.result, attempt.seconds

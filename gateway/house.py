@@ -1,6 +1,7 @@
 """What all keepers of a gateway share, and where a session's files lie."""
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def erase_credentials(folder: Path) -> None:
 
 _FATAL: Final = re.compile(rb"^(?:fatal error|panic|SIG[A-Z]+): .*$", re.MULTILINE)
 _DIGITS: Final = re.compile(r"\d{5,}")
-_LONGEST_LOG: Final = 64 * 1024
+_LONGEST_LOG: Final = 256 * 1024
+"""Bytes of the end that are read: the reason, and behind it the stack of every goroutine."""
 _LONGEST_WORDS: Final = 200
 
 
@@ -85,7 +87,8 @@ def last_words(folder: Path) -> str | None:
     """Why a session's host aborted, if its library said so."""
     try:
         with (folder / LAST_WORDS).open("rb") as file:
-            found = _FATAL.search(file.read(_LONGEST_LOG))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LOG))
+            found = _FATAL.search(file.read())
     except OSError:
         return None
     if found is None:

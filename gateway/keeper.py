@@ -59,6 +59,8 @@ ALIVE: Final = frozenset(
         SessionState.RECONNECTING,
     }
 )
+BEGINNING: Final = ALIVE | {SessionState.CREATED, SessionState.STOPPED}
+"""States that go on for a tenant who wants the session to run: WhatsApp has not ended it."""
 READY_LIMIT: Final = 30.0
 """Seconds from the fork to a loaded library."""
 WATCH: Final = 1.0
@@ -226,7 +228,17 @@ class Keeper:
                     task.cancel()
 
     async def _hold(self) -> None:
-        await self._on_journal(lambda journal: journal.change(STARTED, self._house.now()))
+        resumed = self.session.state in ALIVE and self._phone_number is None
+
+        def begin(journal: Journal) -> None:
+            # The row may be behind the journal of a host that ended with its gateway: what was
+            # logged out meanwhile is not to be paired again unasked.
+            if not resumed or journal.session.state in BEGINNING:
+                journal.change(STARTED, self._house.now())
+
+        await self._on_journal(begin)
+        if self._ahead.state not in ALIVE:
+            return
         first = True
         # To log out takes a connection: a session stopped before its first host still gets one.
         while self._stop is None or (first and self._stop.log_out):

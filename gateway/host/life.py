@@ -40,7 +40,7 @@ from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
 from gateway.host.paths import LAST_WORDS
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.socket import Socket, dsn
+from gateway.host.socket import DIGITS, Socket, dsn
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -58,7 +58,9 @@ _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below, and between two pulses."""
 PRUNE_EVERY: Final = 3600.0
-"""Seconds between two looks at what the journal may forget."""
+"""Seconds between two looks at what the journal, and the library's prints, may forget."""
+LARGEST_LAST_WORDS: Final = 1024 * 1024
+"""Bytes of the library's prints, which nobody reads before it aborts."""
 BEGIN_LIMIT: Final = 10.0
 """Seconds until the first frame."""
 FIRST_WORD: Final = 90.0
@@ -115,8 +117,16 @@ def set_aside_stderr(path: Path) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             cast("logging.StreamHandler[TextIO]", handler).setStream(ours)
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)
+    # Appended to: after it was emptied, the next line is written at its beginning.
+    with path.open("ab") as file:
         os.dup2(file.fileno(), 2)
+
+
+def bound_stderr() -> None:
+    """Empty that file when it is large: the library prints a line for every send that fails."""
+    if os.fstat(2).st_size > LARGEST_LAST_WORDS:
+        os.ftruncate(2, 0)
 
 
 class Lease:
@@ -294,7 +304,7 @@ class Host:
         if self._ended.done() or ended.cancelled():
             return
         why = disconnects.words(ended.result() or "the library stopped")
-        log.error("host.library_ended", extra=fields(why=why))
+        log.error("host.library_ended", extra=fields(why=DIGITS.sub("…", why)))
         self._judge(disconnects.undialled(why))
 
     def _judge(self, verdict: Verdict) -> None:
@@ -367,6 +377,7 @@ class Host:
             if now > prune_at:
                 prune_at = now + PRUNE_EVERY
                 self._journal.forget_old(clock.millis())
+                bound_stderr()
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)

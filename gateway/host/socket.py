@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _LOG_LEVEL: Final = b"ERROR"
 """Below it the library writes a line for every node that it does not understand."""
-_DIGITS: Final = re.compile(r"\d{5,}")
+DIGITS: Final = re.compile(r"\d{5,}")
 """Phone numbers and LIDs in the library's words."""
 _CHROME: Final = 1
 """PairPhoneClientType of whatsmeow; the display name must fit it, the server looks."""
@@ -201,5 +201,5 @@ class Socket:
 def _write(payload: int, size: int) -> None:
     """A log line of the library, without the numbers in it."""
     entry = LogEntry.FromString(ctypes.string_at(payload, size))
-    why = _DIGITS.sub("…", entry.Message)
+    why = DIGITS.sub("…", entry.Message)
     log.warning("library.says", extra=fields(part=entry.Name, level=entry.Level, why=why))

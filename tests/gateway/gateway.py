@@ -156,6 +156,10 @@ class Gateway:
         """Wait until the host has an entry that is not recorded."""
         await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))
 
+    async def until_ending(self, session: Session) -> None:
+        """Wait until the host is gone for good, whatever of it is still to be recorded."""
+        await self._poll(lambda: self.pid(session) is None)
+
     async def until_not_held(self, session: Session) -> None:
         await self._poll(lambda: not self.supervisor.holds(session.id))
 

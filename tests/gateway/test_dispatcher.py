@@ -394,3 +394,19 @@ async def test_a_claim_that_ran_out_while_waiting_is_renewed_or_left(world: Worl
         await asyncio.sleep(0.2)
     assert len(receiver.requests) == 1
     assert await row(world, theirs) == taken
+
+
+async def test_a_secret_that_cannot_be_read_follows_the_schedule(world: World) -> None:
+    """Else the delivery would be claimed anew every minute, for ever, and nobody told why."""
+    tenant_id = await world.tenant()
+    good = await world.endpoint(tenant_id, "http://127.0.0.1:1/")
+    endpoint = msgspec.structs.replace(good, sealed_secret=b"\0" * 64, updated_at=clock.millis())
+    await world.aws.run(webhooks.replace_endpoint(tenant_id, endpoint, good.updated_at))
+    async with opened(world) as dispatcher:
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.WAITING))
+    found = await row(world, delivery)
+    assert found.last_error == "secret_unreadable"
+    assert found.due_at is not None
+    assert found.due_at > clock.millis()

@@ -362,6 +362,26 @@ async def test_a_session_at_rest_keeps_its_count(here: Gateway, control: Control
     assert ended.sequence == last + 2
 
 
+async def test_what_ended_unrecorded_is_not_begun_again(
+    here: Gateway, control: ControlClient, network: Network, tmp_path: Path
+) -> None:
+    """Its gateway died before it could say that the device was removed: the next one says it."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    row = msgspec.structs.replace(session, state=SessionState.CONNECTED)
+    await here.until_drained(session)
+    here.away = True
+    await control.fault(ANNA, faults.LogOut())
+    await here.until_ending(session)
+    await here.supervisor.stop(session.id, quiet=True)
+    async with gateway(network, tmp_path / "devices") as there:
+        await there.supervisor.start(row)
+        await there.event(session, SessionLoggedOut)
+        await there.until_not_held(session)
+        assert there.pairings == []
+        assert there.kinds(session) == ["SessionLoggedOut"]
+
+
 async def test_an_order_that_was_not_begun_fails_with_its_session(
     here: Gateway, control: ControlClient
 ) -> None:

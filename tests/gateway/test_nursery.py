@@ -164,3 +164,24 @@ async def test_nothing_survives_a_killed_gateway() -> None:
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
     await until_gone(below, host)
+
+
+async def test_what_the_library_prints_is_bounded(tmp_path: Path) -> None:
+    """It prints as long as the host lives, into a file beside the credentials."""
+    path = tmp_path / "host.log"
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from gateway.zygote import protobufs\n"
+        "protobufs()\n"
+        "from gateway.host import life\n"
+        "life.LARGEST_LAST_WORDS = 1000\n"
+        "life.set_aside_stderr(Path(sys.argv[1]))\n"
+        "os.write(2, b'x' * 2000)\n"
+        "life.bound_stderr()\n"
+        "os.write(2, b'fatal error: x')\n"
+        "life.bound_stderr()\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(path))
+    assert await process.wait() == 0
+    assert path.read_bytes() == b"fatal error: x"

@@ -182,3 +182,6 @@ def test_last_words_are_found_without_numbers(tmp_path: Path) -> None:
     assert last_words(tmp_path) is None
     (tmp_path / "host.log").write_text("x\npanic: no device 4915112345678\ngoroutine 1\n")
     assert last_words(tmp_path) == "panic: no device …"
+    with (tmp_path / "host.log").open("a") as file:
+        file.write("a send failed\n" * 50_000 + "fatal error: concurrent map writes\n")
+    assert last_words(tmp_path) == "fatal error: concurrent map writes"
