@@ -33,3 +33,12 @@ def test_a_caller_who_hangs_up_is_nobodys_defect(
     while not lines() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert lines() == ["request.answered"]
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/keys", "/healthz"])
+def test_options_tells_what_a_route_allows(tenant: Tenant, path: str) -> None:
+    """204 with `Allow` for any live key: no route without a scope of its own is our fault."""
+    answer = tenant.ask("OPTIONS", path)
+
+    assert answer.status_code == 204
+    assert {"GET", "OPTIONS"} <= {each.strip() for each in answer.headers["allow"].split(",")}
