@@ -91,6 +91,7 @@ def create_app(
         request_class=Call,
         exception_handlers={**problems.HANDLERS},
         request_max_body_size=LARGEST_BODY,
+        before_request=_take_body,
         openapi_config=None,
         state=State(
             {"plane": plane, "document": cache(lambda: openapi.document(_routes(plane), settings))}
@@ -101,6 +102,12 @@ def create_app(
     )
     app.asgi_handler = Edge(app.asgi_handler, plane)
     return app
+
+
+async def _take_body(request: Call) -> None:
+    """Read the body, if there is one: its bound holds on routes that have no use for it, too."""
+    if {"content-length", "transfer-encoding"} & set(request.headers):
+        await request.body()
 
 
 def _routes(plane: Plane) -> list[Router]:

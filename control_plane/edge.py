@@ -49,6 +49,8 @@ class Edge:
         request_id = _request_id(scope)
         state["request_id"] = request_id
         state["public_url"] = self._public_url
+        # As it was typed: routing takes a closing slash away.
+        state["asked_path"] = scope["path"]
         began = time.perf_counter()
         status = 0
 
