@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Any, Final
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 
 from control_plane import (
@@ -104,7 +104,7 @@ def create_app(
     return app
 
 
-async def _take_body(request: Call) -> None:
+async def _take_body(request: Request[Any, Any, Any]) -> None:
     """Read the body, if there is one: its bound holds on routes that have no use for it, too."""
     if {"content-length", "transfer-encoding"} & set(request.headers):
         await request.body()

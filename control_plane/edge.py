@@ -89,12 +89,13 @@ def _with_allow(
     scope: Scope, headers: Iterable[tuple[bytes, bytes]]
 ) -> Iterable[tuple[bytes, bytes]]:
     """What OPTIONS tells, put right: Litestar tells only of the first handler of a route."""
-    if scope.get("method") != "OPTIONS":
+    said = cast("dict[str, Any]", scope)
+    if said.get("method") != "OPTIONS":
         return headers
     methods = {
         method
         for route in scope["litestar_app"].routes
-        if isinstance(route, HTTPRoute) and route.path_format == scope.get("path_template")
+        if isinstance(route, HTTPRoute) and route.path_format == said.get("path_template")
         for method in route.methods
     }
     allow = ", ".join(sorted(methods)).encode()

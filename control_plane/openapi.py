@@ -5,9 +5,10 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import msgspec
 from litestar import Litestar, Response, Router, get
@@ -134,7 +135,12 @@ def _completed(whole: dict[str, Any], scopes: Mapping[str, str]) -> dict[str, An
     components = whole["components"]
     schemas = components["schemas"]
     _describe_types(schemas)
+    whole["webhooks"] = _webhooks(schemas)
     _explain(schemas)
+    for schema in schemas.values():
+        if "enum" in schema:
+            # All of ours are of strings; msgspec leaves it to be seen from the values.
+            schema.setdefault("type", "string")
     components["responses"] = {
         "Problem": {
             "description": "A problem (RFC 9457).",
@@ -144,7 +150,6 @@ def _completed(whole: dict[str, Any], scopes: Mapping[str, str]) -> dict[str, An
     }
     components["parameters"] = _PARAMETERS
     components["headers"] = _HEADERS
-    whole["webhooks"] = _webhooks(schemas)
     for path, methods in cast("dict[str, dict[str, Any]]", whole["paths"]).items():
         for method, operation in methods.items():
             _complete(operation, method, path, schemas)
@@ -205,11 +210,6 @@ def _describe_types(schemas: dict[str, Any]) -> None:
         [ProblemOut, *kinds], ref_template="#/components/schemas/{name}"
     )
     schemas |= defined
-    for schema in defined.values():
-        for member in schema.get("properties", {}).values():
-            for choice in member.get("anyOf", ()):
-                # What is said of a field that may be null is said of the field.
-                member |= {key: choice.pop(key) for key in _SAID & choice.keys()}
 
 
 def _add_waited(responses: dict[str, Any]) -> None:
@@ -260,6 +260,21 @@ def _explain(schemas: dict[str, dict[str, Any]]) -> None:
             for name, text in _field_docstrings(base).items():
                 if name in properties:
                     properties[name].setdefault("description", text)
+        for name, hint in get_type_hints(kind).items():
+            if name in properties:
+                _complete_field(properties[name], hint)
+
+
+def _complete_field(member: dict[str, Any], hint: object) -> None:
+    """Say what msgspec leaves out, and what it says of a choice that is true of the field."""
+    choices = cast("list[dict[str, Any]]", member.get("anyOf", [member]))
+    for choice in choices:
+        if datetime in (hint, *get_args(hint)) and choice.get("type") == "string":
+            choice["format"] = "date-time"
+        for key in _SAID & choice.keys():
+            member.setdefault(key, choice[key])
+            if choice is not member:
+                del choice[key]
 
 
 def _kinds(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

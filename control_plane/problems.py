@@ -7,7 +7,7 @@ request is answered ends here; what nobody expected is a bare 500, logged with i
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from enum import Enum, EnumType
 from typing import Any, Final, cast, get_args, get_type_hints
 
 import msgspec
@@ -200,9 +200,11 @@ def misfit(error: msgspec.DecodeError, kind: object = None) -> Problem:
 
 def _allowed(hint: object) -> str:
     """A sentence with the values of the enum that this type is or holds; empty without one."""
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return f" Allowed: {', '.join(str(each.value) for each in hint)}."
-    return next(filter(None, map(_allowed, get_args(hint))), "")
+    if isinstance(hint, EnumType):
+        values = [str(each.value) for each in cast("type[Enum]", hint)]
+        return f" Allowed: {', '.join(values)}."
+    said = [_allowed(each) for each in get_args(hint)]
+    return next(filter(None, said), "")
 
 
 def _escaped(name: str) -> str:

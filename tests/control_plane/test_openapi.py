@@ -55,6 +55,11 @@ def test_fields_are_explained(document: dict[str, Any]) -> None:
 
     assert session["description"] == "A session."
     assert "last ordered" in session["properties"]["desired"]["description"]
+    assert session["properties"]["created_at"]["format"] == "date-time"
+    assert session["properties"]["until"]["anyOf"][0]["format"] == "date-time"
+    asked = document["components"]["schemas"]["SessionIn"]["properties"]["phone_number"]
+    assert "pairing code" in asked["description"]
+    assert document["components"]["schemas"]["Scope"]["type"] == "string"
     assert "SessionPage" in document["components"]["schemas"]
 
 
