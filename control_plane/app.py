@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Any, Final
 
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 
 from control_plane import (
@@ -91,6 +91,7 @@ def create_app(
         request_class=Call,
         exception_handlers={**problems.HANDLERS},
         request_max_body_size=LARGEST_BODY,
+        before_request=_take_body,
         openapi_config=None,
         state=State(
             {"plane": plane, "document": cache(lambda: openapi.document(_routes(plane), settings))}
@@ -101,6 +102,12 @@ def create_app(
     )
     app.asgi_handler = Edge(app.asgi_handler, plane)
     return app
+
+
+async def _take_body(request: Request[Any, Any, Any]) -> None:
+    """Read the body, if there is one: its bound holds on routes that have no use for it, too."""
+    if {"content-length", "transfer-encoding"} & set(request.headers):
+        await request.body()
 
 
 def _routes(plane: Plane) -> list[Router]:

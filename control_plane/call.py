@@ -22,7 +22,7 @@ LONGEST_WAIT: Final = 25
 """Seconds `Prefer: wait` may ask for: an HTTP API gives up after 30."""
 EMPTY: Final = b"{}"
 
-_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 class Call(Request[None, Caller, State]):
@@ -42,7 +42,10 @@ class Call(Request[None, Caller, State]):
     def wait(self) -> int:
         """Seconds of `Prefer: wait=N` (RFC 7240), at most 25; 0 where it is not asked for."""
         asked = _WAIT.search(self.headers.get("prefer", ""))
-        return min(int(asked[1]), LONGEST_WAIT) if asked else 0
+        if asked is None:
+            return 0
+        # Three digits are more than may be waited for; a number of any length is cut to them.
+        return min(int(asked[1].lstrip("0")[:3] or 0), LONGEST_WAIT)
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns; it may wait for AWS without holding up other requests."""
@@ -63,13 +66,18 @@ class Call(Request[None, Caller, State]):
         """
         body = await self.body()
         if body != EMPTY:
-            kind, _ = self.content_type
+            kind, options = self.content_type
             if kind not in {"application/json", ""} and not kind.endswith("+json"):
                 raise Problem("unsupported_media_type", "The body must be application/json.")
+            if options.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+                raise Problem("unsupported_media_type", "The body must be in UTF-8.")
+            coding = self.headers.get("content-encoding", "").strip().lower()
+            if coding not in {"", "identity"}:
+                raise Problem("unsupported_media_type", "The body must not be compressed.")
         try:
             return _decoder(self.route_handler).decode(body)
         except msgspec.DecodeError as error:
-            raise misfit(error) from None
+            raise misfit(error, _decoder(self.route_handler).type) from None
         except (UnicodeDecodeError, RecursionError):
             raise misfit(msgspec.DecodeError()) from None
 

@@ -8,9 +8,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
 
+from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane.auth import OPERATOR, Caller, bearer, judge, unauthorized
@@ -48,6 +49,8 @@ class Edge:
         request_id = _request_id(scope)
         state["request_id"] = request_id
         state["public_url"] = self._public_url
+        # As it was typed: routing takes a closing slash away.
+        state["asked_path"] = scope["path"]
         began = time.perf_counter()
         status = 0
 
@@ -56,7 +59,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
-                    *message["headers"],
+                    *_with_allow(scope, message["headers"]),
                     *state.get("headers", HEADERS),
                     *state.get("limits", ()),
                     (b"x-request-id", request_id.encode()),
@@ -82,6 +85,23 @@ class Edge:
             )
 
 
+def _with_allow(
+    scope: Scope, headers: Iterable[tuple[bytes, bytes]]
+) -> Iterable[tuple[bytes, bytes]]:
+    """What OPTIONS tells, put right: Litestar tells only of the first handler of a route."""
+    said = cast("dict[str, Any]", scope)
+    if said.get("method") != "OPTIONS":
+        return headers
+    methods = {
+        method
+        for route in scope["litestar_app"].routes
+        if isinstance(route, HTTPRoute) and route.path_format == said.get("path_template")
+        for method in route.methods
+    }
+    allow = ", ".join(sorted(methods)).encode()
+    return [(name, allow if name == b"allow" else value) for name, value in headers]
+
+
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -103,7 +123,8 @@ def tenants_door(plane: Plane) -> Callable[[ASGIApp], ASGIApp]:
                 found = await _run(plane, lambda: plane.keys.look_up(key))
             if isinstance(found, Problem):
                 raise found
-            needs: tenant.Scope = scope["route_handler"].opt["needs"]
+            # None for Litestar's own OPTIONS: it tells what a route allows, which needs no scope.
+            needs: tenant.Scope | None = scope["route_handler"].opt.get("needs")
             now = plane.now()
             # First whose key it is, then how often, then what it may do: every answer to a live key
             # is counted and says where the tenant stands.

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from litestar import Response, get
@@ -38,7 +38,7 @@ class EventOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     type: str
     timestamp: datetime
-    data: dict[str, object]
+    data: dict[str, Any]
     session_id: str | None = None
     sequence: int | None = None
     """Counts up by one per event of the session: a gap is a missed event."""

@@ -10,9 +10,23 @@ from shared import clock, message
 
 LONGEST_NAME: Final = 100
 
+NAME: Final = (
+    r"^(?=[\s\S]*[^\s\u200c\u200d\ufe0e\ufe0f])"
+    r"[^\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    r"\u2060-\u206f\ufeff\ufff9-\ufffb]*$(?!\n)"
+)
+"""Something to see, and nothing that hides, breaks or turns a line round: no control characters, no
+formatting ones. Joiners stay: emoji and Indic and Persian words are written with them. Python and
+ECMAScript, which OpenAPI means, read it alike."""
+
 Name = Annotated[
     str,
-    Meta(min_length=1, max_length=LONGEST_NAME, description="For you to recognise it by."),
+    Meta(
+        min_length=1,
+        max_length=LONGEST_NAME,
+        pattern=NAME,
+        description="For you to recognise it by: no control or formatting characters.",
+    ),
 ]
 PhoneNumber = Annotated[
     str,

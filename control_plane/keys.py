@@ -130,7 +130,11 @@ def _make_room(plane: Plane, tenant_id: TenantId) -> None:
 
 @post(PATH, needs=Scope.KEYS_WRITE)
 async def create_key(data: JSONBody[KeyIn], request: Call) -> Response[KeyCreated]:
-    """Make a key. It is shown in this answer and never again."""
+    """Make a key. It is shown in this answer and not kept in clear.
+
+    With an `Idempotency-Key`, a repeat of this request shows the same key again within a day; such
+    answers are kept sealed.
+    """
     mine = request.auth.scopes
     scopes = mine if data.scopes is None else data.scopes
     _check_scopes(scopes, mine, "/scopes")
@@ -172,7 +176,9 @@ async def roll_key(
 ) -> Response[KeyCreated]:
     """Replace a key by a new one with the same name and scopes.
 
-    The old one goes on to work for `overlap` seconds, so that both can be in use for a while.
+    The old one goes on to work for `overlap` seconds, so that both can be in use for a while. The
+    new one is shown in this answer, and again to a repeat with the same `Idempotency-Key` within a
+    day.
     """
 
     def work() -> Answer[KeyCreated]:
@@ -197,7 +203,11 @@ async def roll_key(
 
 @delete(f"{PATH}/{{key_id:str}}", needs=Scope.KEYS_WRITE, status_code=200)
 async def revoke_key(key_id: FromPath[str], request: Call) -> Response[KeyOut]:
-    """Revoke a key, for good. It stops within ten seconds everywhere."""
+    """Revoke a key, for good. It stops within ten seconds everywhere.
+
+    A key with `keys:write` may revoke any key of its tenant, also one that may do more than itself:
+    revoking only takes away.
+    """
 
     def work() -> Answer[KeyOut]:
         plane = request.plane

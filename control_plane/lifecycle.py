@@ -110,7 +110,11 @@ async def log_out_session(session_id: FromPath[str], request: Call) -> Response[
 
 @delete(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE, status_code=202)
 async def delete_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """Log a session out and erase it, with its messages. Its id is unknown once that is done."""
+    """Log a session out and erase it. Its id is unknown once that is done.
+
+    The session, its messages, its pairing and its credentials are erased at once. Its events stay
+    in the event log until their thirty days are over; deleting the tenant erases those too.
+    """
 
     def work() -> Answer[SessionOut]:
         plane = request.plane
@@ -129,10 +133,9 @@ async def delete_session(session_id: FromPath[str], request: Call) -> Response[S
     left = await waiting.until(
         request, lambda: request.plane.aws.run(op), lambda session: session is None
     )
+    body = _erased(done.body) if left is None else shown(left)
     return reply(
-        200 if left is None else 202,
-        msgspec.json.encode(done.body),
-        headers=waiting.applied(request),
+        200 if left is None else 202, msgspec.json.encode(body), headers=waiting.applied(request)
     )
 
 
@@ -171,6 +174,18 @@ async def _carry_out(call: Call, session_id: str, order: _Order) -> Response[Ses
         return Answer(202, shown(ordered), f"{PATH}/{session.id}")
 
     return await awaited(call, await once(call, work), order.settled)
+
+
+def _erased(ordered: SessionOut) -> SessionOut:
+    """A session that is gone, as it was in the end: without a device."""
+    return msgspec.structs.replace(
+        ordered,
+        state=SessionState.LOGGED_OUT,
+        reason=None,
+        detail=None,
+        until=None,
+        connected_at=None,
+    )
 
 
 def _at_rest(session: Session) -> bool:

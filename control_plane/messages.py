@@ -23,8 +23,8 @@ from control_plane.fields import instant
 from control_plane.idempotency import Answer, once_together, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import RETRY_SECONDS, Problem, Undecided, invalid_value, not_found
-from control_plane.sessions import NEXT, found, refused
 from control_plane.sessions import PATH as SESSIONS
+from control_plane.sessions import found, refused
 from shared import clock, ids, message
 from shared.errors import Unavailable, ZapgateError
 from shared.ids import MessageId, SessionId
@@ -242,7 +242,7 @@ def _unsendable(session: Session) -> Problem | None:
     if session.desired is Desired.DELETED:
         return refused(session, "It is being deleted.", "session_cannot_send")
     if not sendable(session):
-        then = _UNLINKED if session.state is SessionState.STARTING else NEXT[session.state]
+        then = _UNLINKED if session.state is SessionState.STARTING else ""
         return refused(session, then, "session_cannot_send")
     if session.desired is Desired.STOPPED:
         return refused(session, "It is being stopped; start it to send.", "session_cannot_send")

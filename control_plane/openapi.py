@@ -4,10 +4,11 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import msgspec
 from litestar import Litestar, Response, Router, get
@@ -15,6 +16,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Server
+from litestar.routes import HTTPRoute
 from litestar.types import Method
 
 from control_plane.call import Call
@@ -64,6 +66,9 @@ async def read_document(request: Call) -> Response[bytes]:
 @get(PAGE, include_in_schema=False)
 async def read_page(request: Call) -> Response[bytes]:
     """Serve a page that shows the document."""
+    if request.scope["state"]["asked_path"].endswith("/"):
+        # The page names the document beside itself, so that a stage's path may stand before both.
+        return reply(308, b"", f"..{PAGE}")
     request.scope["state"]["headers"] = PAGE_HEADERS
     page = files("control_plane").joinpath("docs.html").read_bytes()
     return reply(200, page, media_type="text/html")
@@ -103,7 +108,15 @@ def document(routes: Sequence[Router], settings: Settings) -> bytes:
     described = Litestar(
         route_handlers=routes, request_class=Call, openapi_config=config, logging_config=None
     )
-    encoded = msgspec.json.encode(_completed(described.openapi_schema.to_schema()))
+    scopes = {
+        handler.handler_name: str(handler.opt["needs"])
+        for route in described.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if "needs" in handler.opt
+    }
+    whole = _completed(described.openapi_schema.to_schema(), scopes)
+    encoded = msgspec.json.encode(whole)
     # Litestar names a page of sessions by its module; readers of the document need not know it.
     return re.sub(rb"PageOut_control_plane\.\w+\.(\w+?)Out_", rb"\1Page", encoded)
 
@@ -112,43 +125,91 @@ def _operation_id(handler: HTTPRouteHandler, _: Method, __: list[str | Any]) -> 
     return handler.handler_name
 
 
-def _completed(whole: dict[str, Any]) -> dict[str, Any]:
-    """What Litestar cannot know: problems, headers, answers that waited, and our webhooks."""
-    (problem,), schemas = msgspec.json.schema_components(
-        [ProblemOut], ref_template="#/components/schemas/{name}"
-    )
+def _completed(whole: dict[str, Any], scopes: Mapping[str, str]) -> dict[str, Any]:
+    """What Litestar cannot know: problems, headers, answers that waited, and our webhooks.
+
+    Args:
+        whole: the document as Litestar makes it.
+        scopes: which scope an operation needs, by its id.
+    """
     components = whole["components"]
-    components["schemas"] |= schemas
-    _explain(components["schemas"])
+    schemas = components["schemas"]
+    _describe_types(schemas)
+    whole["webhooks"] = _webhooks(schemas)
+    _explain(schemas)
+    for schema in schemas.values():
+        if "enum" in schema:
+            # All of ours are of strings; msgspec leaves it to be seen from the values.
+            schema.setdefault("type", "string")
     components["responses"] = {
         "Problem": {
             "description": "A problem (RFC 9457).",
-            "content": {MEDIA_TYPE: {"schema": problem}},
+            "headers": _headers("RateLimit", "Retry-After"),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemOut"}}},
         }
     }
     components["parameters"] = _PARAMETERS
-    whole["webhooks"] = _webhooks(components["schemas"])
-    for path in cast("dict[str, dict[str, Any]]", whole["paths"]).values():
-        for method, operation in path.items():
-            summary, _, rest = str(operation.get("description", "")).partition("\n")
-            operation["summary"] = summary.rstrip(".")
-            operation["description"] = rest.strip()
-            responses = cast("dict[str, Any]", operation["responses"])
-            responses.pop("400", None)
-            responses["default"] = {"$ref": "#/components/responses/Problem"}
-            names = ["RequestId"]
-            if method in {"post", "patch", "delete"}:
-                names.append("IdempotencyKey")
-            if "Prefer: wait" in rest or (
-                "202" in responses and "tenants" not in operation["operationId"]
-            ):
-                names.append("Prefer")
-                _add_waited(responses)
-            if operation["operationId"] == "read_pairing_qr":
-                responses["200"]["content"] = {each: {} for each in _QR_TYPES}
-            parameters = cast("list[Any]", operation.setdefault("parameters", []))
-            parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in names)
+    components["headers"] = _HEADERS
+    for path, methods in cast("dict[str, dict[str, Any]]", whole["paths"]).items():
+        for method, operation in methods.items():
+            _complete(operation, method, path, schemas)
+            scope = scopes.get(operation["operationId"])
+            if scope is not None:
+                said = f"{operation['description']}\n\nNeeds the scope `{scope}`."
+                operation["description"] = said.strip()
     return whole
+
+
+def _complete(operation: dict[str, Any], method: str, path: str, schemas: dict[str, Any]) -> None:
+    """One operation: its texts, what it takes and what it answers."""
+    summary, _, rest = str(operation.get("description", "")).partition("\n")
+    # A summary is plain text, a description is Markdown.
+    operation["summary"] = summary.rstrip(".").replace("`", "")
+    operation["description"] = rest.strip()
+    responses = cast("dict[str, Any]", operation["responses"])
+    responses.pop("400", None)
+    names = ["RequestId"]
+    if method in {"post", "patch", "delete"}:
+        names.append("IdempotencyKey")
+    waits = "Prefer: wait" in rest or ("202" in responses and path not in _NEVER_WAIT)
+    if waits:
+        names.append("Prefer")
+        _add_waited(responses)
+    if operation["operationId"] == "read_pairing_qr":
+        responses["200"]["content"] = {each: {} for each in _QR_TYPES}
+    limited = {API_KEY: []} in operation.get("security", [])
+    told = [
+        *(["RateLimit"] if limited else []),
+        *(["Preference-Applied"] if waits else []),
+        *(["Location"] if operation["operationId"] in _LOCATED else []),
+    ]
+    for response in responses.values():
+        response["headers"] = _headers(*told)
+    responses["default"] = {"$ref": "#/components/responses/Problem"}
+    parameters = cast("list[Any]", operation.setdefault("parameters", []))
+    parameters.extend({"$ref": f"#/components/parameters/{name}"} for name in names)
+    if "requestBody" in operation:
+        (media,) = operation["requestBody"]["content"].values()
+        body = schemas[media["schema"]["$ref"].rpartition("/")[2]]
+        # No body at all is read as an object without fields.
+        operation["requestBody"]["required"] = bool(body.get("required"))
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _describe_types(schemas: dict[str, Any]) -> None:
+    """Put msgspec's own description of each type in place of Litestar's.
+
+    msgspec decodes the bodies, so it knows what fits. Litestar 2.25 takes the dots of
+    `tuple[X, ...]` for a type that allows anything, and has no word for unknown fields.
+    """
+    kinds = [kind for kind in _kinds(msgspec.Struct) if kind.__name__ in schemas]
+    _, defined = msgspec.json.schema_components(
+        [ProblemOut, *kinds], ref_template="#/components/schemas/{name}"
+    )
+    schemas |= defined
 
 
 def _add_waited(responses: dict[str, Any]) -> None:
@@ -169,7 +230,7 @@ def _webhooks(schemas: dict[str, Any]) -> dict[str, Any]:
         name: {
             "post": {
                 "operationId": name,
-                "summary": f"Sent {entries[name].emitted}",
+                "summary": f"Sent {entries[name].emitted}".replace("`", ""),
                 "description": f"{entries[name].means} {entries[name].then}",
                 "requestBody": {
                     "content": {
@@ -199,6 +260,21 @@ def _explain(schemas: dict[str, dict[str, Any]]) -> None:
             for name, text in _field_docstrings(base).items():
                 if name in properties:
                     properties[name].setdefault("description", text)
+        for name, hint in get_type_hints(kind).items():
+            if name in properties:
+                _complete_field(properties[name], hint)
+
+
+def _complete_field(member: dict[str, Any], hint: object) -> None:
+    """Say what msgspec leaves out, and what it says of a choice that is true of the field."""
+    choices = cast("list[dict[str, Any]]", member.get("anyOf", [member]))
+    for choice in choices:
+        if datetime in (hint, *get_args(hint)) and choice.get("type") == "string":
+            choice["format"] = "date-time"
+        for key in _SAID & choice.keys():
+            member.setdefault(key, choice[key])
+            if choice is not member:
+                del choice[key]
 
 
 def _kinds(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
@@ -227,6 +303,47 @@ def _field_docstrings(kind: type) -> dict[str, str]:
                 pass
     return found
 
+
+_SAID: Final = frozenset({"description", "examples"})
+
+_NEVER_WAIT: Final = frozenset({"/v1/tenants/{tenant_id}"})
+"""Paths of 202s that `Prefer` does not turn into 200s: a tenant takes as long as its sessions."""
+
+_LOCATED: Final = frozenset(
+    {
+        "create_session",
+        "start_session",
+        "stop_session",
+        "restart_session",
+        "log_out_session",
+        "send_message",
+        "create_endpoint",
+        "create_key",
+        "roll_key",
+        "create_tenant",
+    }
+)
+"""Operations whose answers say where what they made or moved can be read."""
+
+_HEADERS: Final = {
+    "Location": {
+        "description": "Where what was made or ordered can be read.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "RateLimit": {
+        "description": '`"tenant";r=…;t=…`: requests left, and seconds until there are more. '
+        "`RateLimit-Policy` says how many there are (draft-ietf-httpapi-ratelimit-headers).",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before a repeat, where one makes sense.",
+        "schema": {"type": "integer"},
+    },
+    "Preference-Applied": {
+        "description": "`wait=N`: the preference as it was honoured.",
+        "schema": {"type": "string"},
+    },
+}
 
 _PARAMETERS: Final = {
     "RequestId": {

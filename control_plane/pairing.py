@@ -13,7 +13,7 @@ from control_plane.call import Call
 from control_plane.fields import PhoneNumber, instant, phone_number
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import Problem
-from control_plane.sessions import AT_REST, NEXT, found, refused
+from control_plane.sessions import AT_REST, found, refused
 from control_plane.sessions import PATH as SESSIONS
 from shared.session import Desired, Pairing, Session, SessionState
 from shared.store import sessions as store
@@ -89,6 +89,10 @@ async def start_pairing(
         session = found(request, session_id)
         if session.state in _LINKED:
             raise refused(session, "Its number is linked; log it out first.")
+        if session.connected_at is not None:
+            raise refused(
+                session, "Its number is linked; log it out first, or start it to connect."
+            )
         now = plane.now()
         desired = store.desire(request.tenant_id, session.id, Desired.RUNNING, now, number)
         if not plane.aws.run(desired):
@@ -155,7 +159,7 @@ async def _offered(call: Call, session_id: str) -> tuple[Session, Pairing | None
         raise refused(session, "Its number is linked.")
     begun = session.state is SessionState.CREATED and session.desired is Desired.RUNNING
     if session.state in AT_REST and not begun:
-        raise refused(session, "" if session.reason else NEXT[session.state])
+        raise refused(session)
     return session, pairing
 
 
@@ -203,6 +207,8 @@ _ACCEPTED: Final = {
 
 
 def _acceptable(call: Call) -> QrFormat:
+    if not call.headers.get("accept", "").strip():
+        return QrFormat.PNG
     best = call.accept.best_match(list(_ACCEPTED))
     if best is None:
         raise Problem("not_acceptable", f"The QR comes as {', '.join(_ACCEPTED)}.")

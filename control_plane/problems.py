@@ -7,7 +7,8 @@ request is answered ends here; what nobody expected is a bare 500, logged with i
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from enum import Enum, EnumType
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import msgspec
 from litestar import Request, Response
@@ -156,11 +157,18 @@ _STEP: Final = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]")
 _FIELD: Final = re.compile(
     r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*?)`"
 )
-_RANGE: Final = re.compile(r" of length |`(int|float)` (<|>)|matching regex|multiple of")
+_RANGE: Final = re.compile(r" of length |`(int|float)` (<|>)|multiple of")
+_PATTERN: Final = "matching regex"
+_ENUM: Final = "Invalid enum value"
 
 
-def misfit(error: msgspec.DecodeError) -> Problem:
-    """What msgspec found wrong with a body: 400 for its shape, 422 for a value out of range."""
+def misfit(error: msgspec.DecodeError, kind: object = None) -> Problem:
+    """What msgspec found wrong with a body: 400 for its shape, 422 for a value out of range.
+
+    Args:
+        error: what it said.
+        kind: the type the body should have had, for what else to say.
+    """
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
         fault = Fault(code="malformed", detail="The body is not JSON.", pointer="")
@@ -178,10 +186,25 @@ def misfit(error: msgspec.DecodeError) -> Problem:
         fault = Fault(code=code, detail=detail, pointer=pointer)
         return Problem("invalid_request", f"{pointer}: {detail}", errors=[fault])
     detail = message.replace("`", "").replace("Expected str", "Expected string") + "."
+    if _PATTERN in message:
+        detail = "It is blank, or has control or formatting characters."
+        return invalid_value(pointer, "malformed", detail)
     if _RANGE.search(message):
         return invalid_value(pointer, "out_of_range", detail)
+    if _ENUM in message:
+        field_name = pointer[1:].partition("/")[0]
+        detail += _allowed(get_type_hints(kind).get(field_name) if kind else None)
     fault = Fault(code="type", detail=detail, pointer=pointer)
     return Problem("invalid_request", f"{pointer or 'The body'}: {detail}", errors=[fault])
+
+
+def _allowed(hint: object) -> str:
+    """A sentence with the values of the enum that this type is or holds; empty without one."""
+    if isinstance(hint, EnumType):
+        values = [str(each.value) for each in cast("type[Enum]", hint)]
+        return f" Allowed: {', '.join(values)}."
+    said = [_allowed(each) for each in get_args(hint)]
+    return next(filter(None, said), "")
 
 
 def _escaped(name: str) -> str:
@@ -253,8 +276,12 @@ def _parameters(request: Request[Any, Any, Any], extra: object) -> list[Fault]:
     for each in cast("list[object]", extra):
         if isinstance(each, dict):
             said = cast("dict[str, object]", each)
+            argument = str(said.get("key", ""))
             detail = str(said.get("message", "")).replace("`", "")
-            name = _outside(request, str(said.get("key", "")))
+            if _ENUM in detail:
+                field = request.route_handler.parsed_fn_signature.parameters.get(argument)
+                detail = f"{detail}.{_allowed(None if field is None else field.annotation)}"
+            name = _outside(request, argument)
             faults.append(Fault(code="invalid", detail=detail, parameter=name))
     return faults
 

@@ -132,12 +132,15 @@ def found(call: Call, session_id: str) -> Session:
     return session
 
 
-def refused(session: Session, what: str, code: str = "conflict") -> Problem:
-    """An order that makes no sense now: the state, why it is so, and what to do."""
-    why = "" if session.reason is None else f" {REASONS[session.reason]}"
+def refused(session: Session, what: str = "", code: str = "conflict") -> Problem:
+    """An order that makes no sense now: the state, and why or what to do about it.
+
+    Without `what`, the reason says both where there is one.
+    """
+    known = NEXT[session.state] if session.reason is None else REASONS[session.reason]
     return Problem(
         code,
-        f"The session is {session.state.value}.{why} {what}".strip(),
+        f"The session is {session.state.value}. {what or known}",
         state=session.state,
         reason=session.reason,
     )

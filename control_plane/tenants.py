@@ -122,7 +122,11 @@ async def resume_tenant(tenant_id: FromPath[str], request: Call) -> Response[Ten
 async def create_first_key(
     tenant_id: FromPath[str], data: JSONBody[FirstKeyIn], request: Call
 ) -> Response[KeyCreated]:
-    """Make a key for a tenant. It is shown in this answer and never again."""
+    """Make a key for a tenant. It is shown in this answer and not kept in clear.
+
+    With an `Idempotency-Key`, a repeat of this request shows the same key again within a day; such
+    answers are kept sealed.
+    """
 
     def work() -> Answer[KeyCreated]:
         plane = request.plane
@@ -148,7 +152,7 @@ async def delete_tenant(tenant_id: FromPath[str], request: Call) -> Response[Ten
     """Delete a tenant with everything that is theirs.
 
     Its keys stop at once; its sessions are logged out and erased one after the other, and then
-    every row goes. Deleting it again orders again what is left.
+    every row goes, events too. Deleting it again orders again what is left.
     """
 
     def work() -> Answer[TenantOut]:

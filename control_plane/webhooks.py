@@ -126,9 +126,10 @@ def shown(row: Endpoint) -> EndpointOut:
 
 @post(PATH, needs=Scope.WEBHOOKS_WRITE)
 async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response[EndpointCreated]:
-    """Make an endpoint. Its signing secret is shown in this answer and never again.
+    """Make an endpoint. Its signing secret is shown in this answer only.
 
-    Once this is answered, no event it wants is missed.
+    With an `Idempotency-Key`, a repeat of this request shows it again within a day; such answers
+    are kept sealed. Once this is answered, no event it wants is missed.
     """
     _check_patterns(data.events)
     url = await _checked_url(request, data.url)

@@ -122,7 +122,7 @@ REASONS: Final[dict[Reason, str]] = {
     "supported yet. Link it from a phone without one.",
     Reason.CLIENT_OUTDATED: "WhatsApp refuses this client version. Zapgate must be updated.",
     Reason.CONNECTION_LOST: "The connection was lost; it is being made again.",
-    Reason.CONNECTION_REFUSED: "WhatsApp refused the connection.",
+    Reason.CONNECTION_REFUSED: "WhatsApp refused the connection. Start it to try again.",
     Reason.HOST_DIED: "The process that held the socket ended; it is being started again.",
 }
 

@@ -63,6 +63,8 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return Refused("url_malformed", "This is not a URL.")
+    if not parts.scheme or "://" not in url:
+        return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
     if "@" in parts.netloc:
         return Refused("url_credentials", "A URL must not carry a user name or password.")
     if "#" in url:
@@ -79,7 +81,7 @@ def _judge(
     here = host == _LOOPBACK or (address is not None and address.is_loopback)
     free = here and targets == "loopback"
     if scheme != "https" and not (free and scheme == "http"):
-        return Refused("url_not_https", "A webhook endpoint is reached over https.")
+        return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
     if address is not None and not address_allowed(address, targets):
         return Refused("url_not_public", "The address is not a public one.")
     if address is None and not free and _is_private(host):

@@ -33,3 +33,35 @@ def test_a_caller_who_hangs_up_is_nobodys_defect(
     while not lines() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert lines() == ["request.answered"]
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/keys", "/healthz"])
+def test_options_tells_what_a_route_allows(tenant: Tenant, path: str) -> None:
+    """204 with `Allow` for any live key: no route without a scope of its own is our fault."""
+    answer = tenant.ask("OPTIONS", path)
+
+    assert answer.status_code == 204
+    assert {"GET", "OPTIONS"} <= {each.strip() for each in answer.headers["allow"].split(",")}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/sessions"), ("GET", "/v1/sessions"), ("GET", "/healthz")]
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_has_a_bound_on_every_route(
+    tenant: Tenant, method: str, path: str, *, chunked: bool
+) -> None:
+    """413 beyond 1 MiB, whether the route has a use for a body or not, announced or not."""
+    chunk = bytes(64 * 1024)
+    content = iter([chunk] * 32) if chunked else chunk * 32
+    given = {"Authorization": f"Bearer {tenant.key}"}
+
+    answer = tenant.stage.client.request(method, path, content=content, headers=given)
+
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "body_too_large"
+
+
+def test_a_body_nobody_asked_for_is_ignored(tenant: Tenant) -> None:
+    """Routes that take none answer as without one."""
+    assert tenant.ask("GET", "/v1/sessions", b"nonsense").status_code == 200

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -54,6 +55,11 @@ def test_fields_are_explained(document: dict[str, Any]) -> None:
 
     assert session["description"] == "A session."
     assert "last ordered" in session["properties"]["desired"]["description"]
+    assert session["properties"]["created_at"]["format"] == "date-time"
+    assert session["properties"]["until"]["anyOf"][0]["format"] == "date-time"
+    asked = document["components"]["schemas"]["SessionIn"]["properties"]["phone_number"]
+    assert "pairing code" in asked["description"]
+    assert document["components"]["schemas"]["Scope"]["type"] == "string"
     assert "SessionPage" in document["components"]["schemas"]
 
 
@@ -72,6 +78,120 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
                 walk(value)
 
     walk(document)
+
+
+def test_every_schema_says_something(document: dict[str, Any]) -> None:
+    """No choice is empty or alone: strict clients refuse both."""
+    for where, node in nodes(document):
+        for choice in ("oneOf", "anyOf"):
+            if isinstance(node.get(choice), list):
+                assert {} not in node[choice], where
+                assert len(node[choice]) > 1, where
+
+
+def test_examples_and_defaults_fit(document: dict[str, Any]) -> None:
+    """What a field may be taken for by example, or is where it is not given, is allowed."""
+    checked = 0
+    for where, node in nodes(document):
+        if "type" not in node and "anyOf" not in node and "oneOf" not in node:
+            continue
+        examples = node.get("examples", [])
+        given = [*examples, *([node["default"]] if "default" in node else [])]
+        for value in given if isinstance(examples, list) else []:
+            checked += 1
+            assert fits(document, node, value), (where, value)
+    assert checked > 10
+
+
+def test_a_body_that_may_be_left_out_is_said_to_be(document: dict[str, Any]) -> None:
+    """Where every field has a default."""
+    required = {
+        operation["operationId"]: operation["requestBody"]["required"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        if "requestBody" in operation
+    }
+
+    for name in ("start_session", "start_pairing", "roll_key", "create_first_key"):
+        assert required[name] is False
+    for name in ("create_session", "send_message", "create_endpoint", "create_tenant"):
+        assert required[name] is True
+
+
+def test_answers_are_described_with_their_headers(document: dict[str, Any]) -> None:
+    """What a client reads from them, and only where it comes."""
+    paths = document["paths"]
+    send = paths["/v1/sessions/{session_id}/messages"]["post"]
+    delete = paths["/v1/tenants/{tenant_id}"]["delete"]
+
+    assert {"Location", "RateLimit", "Preference-Applied"} <= send["responses"]["202"][
+        "headers"
+    ].keys()
+    assert "Needs the scope `messages:write`." in send["description"]
+    assert delete["responses"].keys() == {"202", "default"}
+    assert {"$ref": "#/components/parameters/Prefer"} not in delete["parameters"]
+
+
+def test_summaries_are_plain_text(document: dict[str, Any]) -> None:
+    """Markup belongs to descriptions."""
+    for _, node in nodes({"paths": document["paths"], "webhooks": document["webhooks"]}):
+        assert "`" not in node.get("summary", "")
+
+
+def test_the_page_has_one_address(stage: Stage) -> None:
+    """A closing slash would change what is beside the page; where it leads keeps a stage's path."""
+    moved = stage.client.get("/docs/")
+
+    assert moved.status_code == 308
+    assert moved.headers["location"] == "../docs"
+    assert stage.client.get("/docs/", follow_redirects=True).url.path == "/docs"
+
+
+def nodes(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object of the document, with where it is."""
+    left: list[tuple[str, Any]] = [("#", document)]
+    while left:
+        where, node = left.pop()
+        if isinstance(node, dict):
+            members = cast("dict[str, Any]", node)
+            yield where, members
+            left.extend((f"{where}/{name}", value) for name, value in members.items())
+        elif isinstance(node, list):
+            values = cast("list[Any]", node)
+            left.extend((f"{where}/{index}", value) for index, value in enumerate(values))
+
+
+def fits(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
+    """Whether a value fits a schema, as far as our schemas go."""
+    schema = resolve(document, schema)
+    for choice in ("oneOf", "anyOf"):
+        if choice in schema and not any(fits(document, each, value) for each in schema[choice]):
+            return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    match schema.get("type"):
+        case "string":
+            return (
+                isinstance(value, str)
+                and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 10**9)
+                and re.search(schema.get("pattern", ""), value) is not None
+            )
+        case "integer":
+            return type(value) is int and (
+                schema.get("minimum", value) <= value <= schema.get("maximum", value)
+            )
+        case "boolean":
+            return isinstance(value, bool)
+        case "null":
+            return value is None
+        case "array":
+            return (
+                isinstance(value, list)
+                and len(cast("list[Any]", value)) >= schema.get("minItems", 0)
+                and all(fits(document, schema["items"], each) for each in cast("list[Any]", value))
+            )
+        case _:
+            return True
 
 
 def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:

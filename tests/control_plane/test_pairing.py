@@ -9,7 +9,7 @@ import pytest
 
 from shared import clock
 from shared.commands import StartSession
-from shared.session import SessionState
+from shared.session import Reason, SessionState
 from tests.control_plane.conftest import NUMBER, Tenant
 
 
@@ -101,6 +101,29 @@ def test_a_linked_number_is_not_paired_again(tenant: Tenant) -> None:
     assert "log it out" in answer.json()["detail"]
 
 
+def test_a_number_that_is_linked_but_stopped_is_not_paired_again(tenant: Tenant) -> None:
+    """409, and nothing is ordered: starting it would connect, not pair."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.STOPPED, Reason.STOPPED_BY_TENANT)
+    tenant.commands(session_id)
+
+    answer = tenant.post(path(session_id))
+
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == (
+        "The session is stopped. Its number is linked; log it out first, or start it to connect."
+    )
+    assert tenant.commands(session_id) == []
+
+
+def test_a_number_that_was_logged_out_is_paired_again(tenant: Tenant) -> None:
+    """What was linked once is not linked for ever."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.LOGGED_OUT, Reason.REMOVED_ON_PHONE)
+
+    assert tenant.post(path(session_id)).status_code == 202
+
+
 def test_a_preference_waits_for_the_code(tenant: Tenant) -> None:
     """With a number, a QR alone is not the whole answer."""
     session_id = tenant.session(start=False)
@@ -145,6 +168,7 @@ def test_the_qr_is_drawn_in_four_forms(tenant: Tenant) -> None:
     text = tenant.get(qr, Accept="text/plain")
 
     assert image.headers["content-type"] == "image/png"
+    assert tenant.get(qr, Accept="").content == image.content
     width, height = png.Reader(bytes=image.content).read()[:2]
     assert width == height > 100
     assert svg.headers["content-type"] == "image/svg+xml"
@@ -165,3 +189,4 @@ def test_a_form_that_does_not_exist_is_refused(tenant: Tenant) -> None:
     refused = tenant.get(f"{qr}?format=gif")
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["parameter"] == "format"
+    assert "text, png, svg, data_url" in refused.json()["errors"][0]["detail"]

@@ -169,6 +169,8 @@ def test_a_preference_waits_for_erasure(tenant: Tenant) -> None:
     timer.join()
 
     assert answer.status_code == 200
+    gone = answer.json()
+    assert (gone["state"], gone["desired"], gone["connected_at"]) == ("logged_out", "deleted", None)
     assert tenant.get(f"/v1/sessions/{session_id}").status_code == 404
 
 
@@ -184,6 +186,13 @@ def test_a_preference_waits_for_erasure(tenant: Tenant) -> None:
         (b'"\xff"', 400, ""),
         ({"name": ""}, 422, "/name"),
         ({"name": "x" * 101}, 422, "/name"),
+        ({"name": " \t"}, 422, "/name"),
+        ({"name": "\u3000\u200d"}, 422, "/name"),
+        ({"name": "a\x00b"}, 422, "/name"),
+        ({"name": "\x1b[31mred"}, 422, "/name"),
+        ({"name": "a\u202eb"}, 422, "/name"),
+        ({"name": "a\u2066b"}, 422, "/name"),
+        ({"name": "shop\n"}, 422, "/name"),
         ({"name": "x", "phone_number": "0151"}, 422, "/phone_number"),
         ({"name": "x", "phone_number": "+49 151 12345678"}, 422, "/phone_number"),
     ],
@@ -197,3 +206,74 @@ def test_a_body_that_does_not_fit_is_pointed_at(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("name", ["Bäckerei 東京", "👩‍👩‍👧 🏳️‍🌈", "می‌خواهم", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", " x "])
+def test_names_are_in_any_script(tenant: Tenant, name: str) -> None:
+    """Emoji with their joiners, and every writing system."""
+    assert tenant.post("/v1/sessions", {"name": name, "start": False}).json()["name"] == name
+
+
+@pytest.mark.parametrize("path", ["/v1/keys", "/v1/tenants"])
+def test_every_name_follows_the_same_rule(tenant: Tenant, path: str) -> None:
+    """Keys and tenants are named as sessions are."""
+    api = tenant.stage.operator if "tenants" in path else tenant
+
+    answer = api.post(path, {"name": "a\u202eb"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/name"
+
+
+def test_a_refusal_says_each_thing_once(tenant: Tenant) -> None:
+    """The state, then one sentence of why or what to do."""
+    session_id = tenant.session(SessionState.CONNECTED, start=False)
+    tenant.observe(session_id, SessionState.STOPPED, Reason.STOPPED_BY_TENANT)
+    message = {"to": NUMBER, "text": "x"}
+
+    unsent = tenant.post(f"/v1/sessions/{session_id}/messages", message).json()["detail"]
+    stopped = tenant.post(f"/v1/sessions/{session_id}/stop").json()["detail"]
+
+    assert unsent == (
+        "The session is stopped. You stopped it. Start it to connect again; no pairing is needed."
+    )
+    assert stopped == "The session is stopped. There is nothing to stop."
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "identity"}, 202),
+        ({"Content-Type": "application/json; charset=utf-16"}, 415),
+        ({"Content-Type": "application/json; charset=UTF-8"}, 202),
+    ],
+)
+def test_a_body_is_plain_utf_8(tenant: Tenant, headers: dict[str, str], status: int) -> None:
+    """415 for a coding or a character set that is not read."""
+    body = b'{"name":"x","start":false}'
+
+    answer = tenant.ask(
+        "POST", "/v1/sessions", body, {"Content-Type": "application/json", **headers}
+    )
+
+    assert answer.status_code == status
+
+
+def test_a_value_that_is_not_in_the_list_is_told_the_list(tenant: Tenant) -> None:
+    """An enum's error names what is allowed, in fields and in lists."""
+    narrow = tenant.post("/v1/keys", {"name": "x", "scopes": ["everything"]}).json()
+
+    assert narrow["errors"][0]["pointer"].startswith("/scopes")
+    assert "sessions:read" in narrow["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("seconds", ["99999", "1000000000", "0" * 5000 + "26"])
+def test_a_wait_that_is_too_long_is_cut(tenant: Tenant, seconds: str) -> None:
+    """However long the number, 25 seconds are what is applied."""
+    session_id = tenant.session(SessionState.PAIRING)
+    tenant.offer(session_id)
+
+    answer = tenant.get(f"/v1/sessions/{session_id}/pairing", Prefer=f"wait={seconds}")
+
+    assert answer.headers["preference-applied"] == "wait=25"

@@ -51,7 +51,7 @@ def test_an_endpoint_is_made_with_a_secret_shown_once(stage: Stage, tenant: Tena
         ("https://inside.example.com/", "url_not_public"),
         ("https://me:pw@hooks.example.com/", "url_credentials"),
         ("https://hooks.example.com:22/", "url_port"),
-        ("nonsense", "url_host"),
+        ("nonsense", "url_not_https"),
         ("", "url_malformed"),
         ("https://hooks.example.com/" + "a" * 2_048, "out_of_range"),
     ],
