@@ -5,6 +5,8 @@ journal; whoever holds the session folds the events back into it, so that both a
 without asking the table.
 """
 
+from typing import Final
+
 import msgspec
 
 from shared import clock
@@ -33,6 +35,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """When a temporary ban ends (ms)."""
     phone_number: str | None = None
     lid: str | None = None
+
+
+STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
+LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from gateway.backoff import pause
-from gateway.changes import Change
+from gateway.changes import LOGGED_OUT, STOPPED, Change
 from gateway.frames import (
     Begin,
     Entry,
@@ -86,8 +86,6 @@ QUIET_DRAIN_LIMIT: Final = 5.0
 """Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
 
 HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
-STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
 STARTED: Final = Change(trigger=Trigger.START)
 
 T = TypeVar("T")

@@ -13,8 +13,9 @@ from typing import Final, Protocol, assert_never
 import msgspec
 
 from gateway.aws import Aws
-from gateway.changes import Change
+from gateway.changes import LOGGED_OUT, STOPPED, Change
 from gateway.erasure import erase_session, erase_tenant
+from gateway.host.refusals import EXPIRED
 from gateway.keeper import HostStatus
 from shared import clock, commands, ids, queue
 from shared.commands import (
@@ -30,7 +31,7 @@ from shared.errors import Contended, Foreign, NotHeld, Unavailable
 from shared.ids import CommandId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import Failure, FailureCode
-from shared.session import Desired, Reason, Session, SessionState, Trigger
+from shared.session import Desired, Session, SessionState
 from shared.store import sessions, tenants
 from shared.store.dynamo import Range
 from shared.tenant import TenantStatus
@@ -229,7 +230,7 @@ class Orders:
         if self._hosts.holds(session.id):
             await self._hosts.stop(session.id)
         elif session.state in ALIVE:
-            await self._hosts.mark(self._fenced(session), _STOPPED)
+            await self._hosts.mark(self._fenced(session), STOPPED)
         self._begun.pop(session.id, None)
 
     async def _log_out(self, session: Session, *, silent: bool = False) -> None:
@@ -244,7 +245,7 @@ class Orders:
         if self._hosts.holds(session.id):
             await self._hosts.stop(session.id, log_out=True)
         elif session.state is not SessionState.LOGGED_OUT and not silent:
-            await self._hosts.mark(self._fenced(session), _LOGGED_OUT)
+            await self._hosts.mark(self._fenced(session), LOGGED_OUT)
         self._begun.pop(session.id, None)
 
     async def _connected(self, session_id: SessionId) -> None:
@@ -330,7 +331,7 @@ class Orders:
         if session is None:
             return "gone"
         if self._now() >= command.expires_at:
-            return await self._refuse(session, command, _EXPIRED)
+            return await self._refuse(session, command, EXPIRED)
         if session.desired is not Desired.RUNNING or session.state not in ALIVE:
             return await self._refuse(session, command, _ENDED)
         await self._start(session)
@@ -359,14 +360,6 @@ def _renewed(command: PurgeTenant, now: int) -> PurgeTenant:
 
 _LINKED: Final = ALIVE | {SessionState.STOPPED}
 """States in which there may be a device to remove."""
-_STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-_LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
-_EXPIRED: Final = Failure(
-    code=FailureCode.EXPIRED,
-    detail="Its time was over before it could be sent.",
-    blame="request",
-    retryable=True,
-)
 _ENDED: Final = Failure(
     code=FailureCode.SESSION_ENDED,
     detail="The session was not running when its turn came.",

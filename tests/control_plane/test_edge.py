@@ -23,7 +23,6 @@ def test_a_caller_who_hangs_up_is_nobodys_defect(
             b"X-Request-Id: hung-up\r\nContent-Type: application/json\r\n"
             b"Authorization: Bearer " + tenant.key.encode() + b'\r\n\r\n{"name'
         )
-        time.sleep(0.2)
 
     def lines() -> list[str]:
         said = [(each.message, each.__dict__.get("zapgate", {})) for each in caplog.records]

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from gateway import keeper
+from gateway.changes import LOGGED_OUT
 from gateway.host.refusals import ENDED
-from gateway.keeper import LOGGED_OUT
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
