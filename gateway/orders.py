@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, assert_never
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -123,6 +124,8 @@ class Orders:
         self._epoch = epoch
         self._now = now
         self._begun: dict[SessionId, Session] = {}
+        # A session's is gone with the last message that waits for it.
+        self._turns: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
 
     async def carry_out(self, command: Command, shard: int, count: int) -> str:
         """Do what the command asks; what came of it, in a word. It was received `count` times.
@@ -327,6 +330,14 @@ class Orders:
                 pass  # it ended meanwhile: its row says whether it is to go on
             else:
                 return "done"
+        # All that a host left unsent come here at once: they take turns, first come first served,
+        # so that none passes another while the row is read and a host is made.
+        turn = self._turns.setdefault(command.session_id, asyncio.Lock())
+        async with turn:
+            return await self._send_anew(command, shard, repeated=repeated)
+
+    async def _send_anew(self, command: SendMessage, shard: int, *, repeated: bool) -> str:
+        """Send for a session that has no host here, if it should have one."""
         session = await self._owned(command, shard)
         if session is None:
             return "gone"

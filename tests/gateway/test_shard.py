@@ -302,6 +302,34 @@ async def test_messages_are_handed_over_before_the_last_is_recorded(world: World
         await until(lambda: len(shard.hosts.sent) == 3, 15)
 
 
+async def test_messages_keep_their_order_when_their_host_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a host did not send any more is sent by the next one as it was ordered."""
+    run, slow = world.aws.run, asyncio.Event()
+
+    async def uneven(op: Op[Any]) -> Any:
+        if op.action == "get_item" and not slow.is_set():
+            slow.set()
+            await asyncio.sleep(0.5)
+        return await run(op)
+
+    texts = [str(n) for n in range(5)]
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        shard.epoch = None
+        for text in texts:
+            await shard.order(send(session, text))
+        shard.epoch = 3
+        await until(lambda: shard.hosts.waiting >= 3, 15)
+        monkeypatch.setattr(world.aws, "run", uneven)
+        shard.hosts.held.clear()
+        shard.hosts.open.set()
+        await until(lambda: len(shard.hosts.sent) == 5, 15)
+    assert [text for text, _ in shard.hosts.sent] == texts
+
+
 async def test_sessions_do_not_wait_for_each_other(world: World) -> None:
     """While one session's message hangs, another's goes through."""
     async with served(world) as shard:
