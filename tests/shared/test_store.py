@@ -11,7 +11,7 @@ from shared.aws import Refusal, conflicted
 from shared.env import Places, settings
 from shared.errors import Misconfigured
 from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
-from shared.store import dynamo, keys
+from shared.store import dynamo, keys, tenants
 from shared.store.dynamo import Expression
 from tests.strategies import some_ids
 
@@ -137,3 +137,20 @@ def test_a_queue_s_url_is_made_from_its_shard() -> None:
     places = Places(command_queue_url="http://127.0.0.1/1/zapgate-commands-{shard}.fifo")
 
     assert places.command_queue(12) == "http://127.0.0.1/1/zapgate-commands-12.fifo"
+
+
+def test_making_one_more_says_why_it_was_not_made() -> None:
+    """Too many, a tenant that is not active, or our own write sent again."""
+    op = tenants.make_counted(TenantId("ten_1"), "keys", 3, (dynamo.put({}, dynamo.ABSENT),))
+    assert op.refused is not None
+    failed, fine = "ConditionalCheckFailed", "None"
+
+    def why(*codes: str, status: str | None = None) -> tenants.Making:
+        row = None if status is None else {"status": {"S": status}}
+        assert op.refused is not None
+        return op.refused(Refusal(codes, (row, None)))
+
+    assert why(failed, fine, status="active") is tenants.Making.FULL
+    assert why(failed, fine, status="deleting") is tenants.Making.CLOSED
+    assert why(failed, fine) is tenants.Making.CLOSED
+    assert why(fine, failed) is tenants.Making.MADE
