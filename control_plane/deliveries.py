@@ -13,13 +13,15 @@ from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import Problem
 from control_plane.webhooks import ITEM, found
 from shared import clock, events, ids, queue
+from shared.delivery import Delivery, DeliveryState, Wake
 from shared.events import EndpointTest, Ping
 from shared.ids import EndpointId, EventId
-from shared.store import webhooks as store
+from shared.store import deliveries
+from shared.store import events as event_store
 from shared.store.dynamo import transact
-from shared.store.webhooks import StoredEvent
+from shared.store.events import StoredEvent
 from shared.tenant import Scope
-from shared.webhook import Delivery, DeliveryState, EndpointStatus, Wake
+from shared.webhook import EndpointStatus
 
 
 class DeliveryOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +97,8 @@ async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[D
         plane.aws.run(
             transact(
                 [
-                    store.record_event(request.tenant_id, stored),
-                    store.record_delivery(request.tenant_id, delivery),
+                    event_store.record_event(request.tenant_id, stored),
+                    deliveries.record_delivery(request.tenant_id, delivery),
                 ]
             )
         )
@@ -107,7 +109,7 @@ async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[D
     done = await once(request, work)
     if done.body is None or not request.wait:
         return done.response
-    op = store.read_delivery(
+    op = deliveries.read_delivery(
         request.tenant_id, EndpointId(endpoint_id), EventId(done.body.event_id)
     )
     delivery = await waiting.until(request, lambda: request.plane.aws.run(op), _attempted)

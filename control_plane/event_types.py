@@ -10,7 +10,9 @@ from control_plane.call import Call
 from control_plane.idempotency import reply
 from shared import clock, events
 from shared.events import (
+    EndpointTrouble,
     Event,
+    Exhaustion,
     MessageChange,
     PairingOffer,
     Party,
@@ -18,7 +20,7 @@ from shared.events import (
     ReceivedMessage,
     SessionChange,
 )
-from shared.ids import EventId, MessageId, SessionId
+from shared.ids import EndpointId, EventId, MessageId, SessionId
 from shared.message import Failure, FailureCode, MessageStatus, Text
 from shared.session import Reason, SessionState
 from shared.tenant import Scope
@@ -75,6 +77,7 @@ _NOW: Final = clock.instant(1_795_000_000_000)
 _LATER: Final = clock.instant(1_795_000_060_000)
 _SESSION: Final = SessionId("ses_01k9x6m3qhd5c8w7v2n4t0b1za")
 _MESSAGE: Final = MessageId("msg_01k9x6m3qhd5c8w7v2n4t0b1zb")
+_ENDPOINT: Final = EndpointId("ep_01k9x6m3qhd5c8w7v2n4t0b1zd")
 _EVENT: Final = EventId("evt_01k9x6m3qhd5c8w7v2n4t0b1zc")
 
 _REASONS: Final = {
@@ -125,7 +128,38 @@ def example(type_name: str) -> Event:
         )
     if type_name == events.type_name(events.EndpointTest):
         return events.EndpointTest(id=_EVENT, timestamp=_NOW, data=Ping(note="A test."))
-    raise KeyError(type_name)
+    return _operational(type_name)
+
+
+def _operational(type_name: str) -> Event:
+    for kind in (events.EndpointFailing, events.EndpointDisabled, events.EndpointRecovered):
+        if events.type_name(kind) == type_name:
+            return kind(id=_EVENT, timestamp=_NOW, data=_trouble(kind))
+    if type_name != events.type_name(events.DeliveryExhausted):
+        raise KeyError(type_name)
+    data = Exhaustion(
+        endpoint_id=_ENDPOINT,
+        event_id=EventId("evt_01k9x6m3qhd5c8w7v2n4t0b1ze"),
+        event_type="message.received",
+        session_id=_SESSION,
+        attempts=11,
+        last_error="timeout",
+    )
+    return events.DeliveryExhausted(id=_EVENT, timestamp=_NOW, data=data)
+
+
+def _trouble(kind: type[events.OperationalEvent]) -> EndpointTrouble:
+    trouble = EndpointTrouble(
+        endpoint_id=_ENDPOINT,
+        url="https://example.com/zapgate",
+        reason="Nothing has succeeded for some time.",
+        failing_since=_NOW,
+        failures=20,
+        last_error="http_502",
+    )
+    if kind is events.EndpointFailing:
+        return msgspec.structs.replace(trouble, disable_at=_LATER)
+    return trouble
 
 
 def _session_change(state: SessionState) -> SessionChange:

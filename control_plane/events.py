@@ -15,10 +15,10 @@ from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import invalid_parameter, not_found
 from shared import events, ids
 from shared.ids import EventId, SessionId, TenantId
+from shared.store import events as event_store
 from shared.store import keys
-from shared.store import webhooks as store
 from shared.store.dynamo import Page, Range
-from shared.store.webhooks import StoredEvent
+from shared.store.events import StoredEvent
 from shared.tenant import Scope
 from shared.webhook import matches
 
@@ -100,7 +100,7 @@ async def read_event(event_id: FromPath[str], request: Call) -> Response[EventOu
     def read() -> StoredEvent:
         row: StoredEvent | None = None
         if ids.is_id(ids.EVENT, event_id):
-            op = store.read_event(request.tenant_id, EventId(event_id))
+            op = event_store.read_event(request.tenant_id, EventId(event_id))
             row = request.plane.aws.run(op)
         if row is None:
             raise not_found("event")
@@ -122,7 +122,7 @@ def _read(
     reads = Range(FILTERED_ROWS if filtered else rows.limit, rows.start, rows.newest_first)
     for _ in range(MOST_READS):
         page = call.plane.aws.run(
-            store.every_event(
+            event_store.every_event(
                 call.tenant_id,
                 reads,
                 between=between,

@@ -29,13 +29,7 @@ from shared.store import sessions
 from shared.store import webhooks as store
 from shared.store.tenants import Making
 from shared.tenant import Scope
-from shared.webhook import (
-    ENDPOINTS_PER_TENANT,
-    LONGEST_URL,
-    Endpoint,
-    EndpointStatus,
-    matches,
-)
+from shared.webhook import ENDPOINTS_PER_TENANT, LONGEST_URL, Endpoint, EndpointStatus, matches
 
 T = TypeVar("T")
 
@@ -210,15 +204,14 @@ async def change_endpoint(
                 events=row.events if data.events is UNSET else data.events,
                 sessions=row.sessions if wanted is UNSET else wanted,
                 description=(row.description if data.description is UNSET else data.description),
-                # Always later than what was seen, so that two changes are never taken for one.
-                updated_at=max(plane.now(), row.updated_at + 1),
+                updated_at=plane.now(),
             )
             if data.status is not UNSET:
                 reason = "disabled by you" if data.status is EndpointStatus.DISABLED else None
                 changed = msgspec.structs.replace(
                     changed, status=data.status, disabled_reason=reason
                 )
-            if plane.aws.run(store.replace_endpoint(request.tenant_id, changed, row.updated_at)):
+            if plane.aws.run(store.replace_endpoint(request.tenant_id, row, changed)):
                 return Answer(200, shown(changed))
         raise Contended("endpoint.change")
 

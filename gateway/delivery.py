@@ -5,18 +5,19 @@ attempt's, and the signature is made over both and the exact bytes of the body. 
 a redirect is a failure, because a POST that follows one arrives as a GET without its body.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
 
 import msgspec
 
 from shared import clock
+from shared.delivery import Delivery, DeliveryState, Phases
 from shared.ids import EventId
 from shared.signing import sign_webhook
 from shared.tenant import TenantStatus
-from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus
 
 SCHEDULE: Final = (
     0,
@@ -65,6 +66,18 @@ class Fault:
 
 
 Result = Answer | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One attempt as the log tells it."""
+
+    result: Result
+    phases: Phases
+    response_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    response_body: bytes = b""
+    """Its beginning."""
+    response_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

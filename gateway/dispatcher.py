@@ -41,13 +41,14 @@ from gateway.fairness import Limits, Turns
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from shared import clock, ids, queue
+from shared.delivery import Delivery, DeliveryState, Wake
 from shared.env import Places
 from shared.errors import Contended, Forged, Malformed, Unavailable
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
-from shared.store import webhooks
-from shared.store.webhooks import DUE_SHARDS
-from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus, Wake
+from shared.store import deliveries, events, webhooks
+from shared.store.deliveries import DUE_SHARDS
+from shared.webhook import Endpoint, EndpointStatus
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Dispatcher:
         for shard in range(DUE_SHARDS):
             for _ in range(SWEEP_PAGES):
                 due = await self._aws.run(
-                    webhooks.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
+                    deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
                 )
                 taken = [await self._claim(delivery) for delivery in due]
                 if len(due) < SWEEP_PAGE or not any(taken):
@@ -220,7 +221,7 @@ class Dispatcher:
             log.warning("wake.malformed")
             return
         delivery = await self._aws.run(
-            webhooks.read_delivery(wake.tenant_id, wake.endpoint_id, wake.event_id)
+            deliveries.read_delivery(wake.tenant_id, wake.endpoint_id, wake.event_id)
         )
         if (
             delivery is not None
@@ -250,7 +251,7 @@ class Dispatcher:
         await self._move(job.delivery, released(job.delivery, self._now() + delay))
 
     async def _move(self, before: Delivery, moved: Delivery) -> bool:
-        return await self._aws.run(webhooks.move_delivery(before.tenant_id, before, moved))
+        return await self._aws.run(deliveries.move_delivery(before.tenant_id, before, moved))
 
     def _pump(self) -> None:
         while not self._stopping and (job := self._turns.take()) is not None:
@@ -316,10 +317,10 @@ class Dispatcher:
             return Fault("secret_unreadable"), 0.0
         post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
         attempt = await self._egress.post(post)
-        return attempt.result, attempt.seconds
+        return attempt.result, attempt.phases.total / 1000
 
     async def _body(self, tenant_id: TenantId, event_id: EventId) -> bytes | None:
-        event = await self._aws.run(webhooks.read_event(tenant_id, event_id))
+        event = await self._aws.run(events.read_event(tenant_id, event_id))
         return None if event is None else event.body.encode()
 
     async def _conclude(self, before: Delivery, moved: Delivery) -> None:
@@ -358,7 +359,7 @@ class Dispatcher:
             updated_at=self._now(),
         )
         done = await self._aws.run(
-            webhooks.replace_endpoint(endpoint.tenant_id, disabled, endpoint.updated_at)
+            webhooks.replace_endpoint(endpoint.tenant_id, endpoint, disabled)
         )
         self._directory.forget(endpoint.tenant_id)
         log.info("endpoint.disabled", extra=_ids(moved, done=done))

@@ -11,14 +11,14 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final, Self
 
 import aiohttp
 
-from gateway.delivery import Answer, Fault, Post, Result
+from gateway.delivery import Answer, Exchange, Fault, Post, Result
 from shared.addresses import Targets, address_allowed
+from shared.delivery import Phases
 
 DEADLINE: Final = 15.0
 """Seconds for one attempt in all; Standard Webhooks advises 15 to 30."""
@@ -36,14 +36,6 @@ class BlockedAddressError(OSError):
     def __init__(self) -> None:
         """The text is one for all addresses: what is inside is not told outside."""
         super().__init__(_BLOCKED)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt: its result and how long it took, in seconds."""
-
-    result: Result
-    seconds: float
 
 
 class Egress:
@@ -81,7 +73,7 @@ class Egress:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def post(self, post: Post) -> Attempt:
+    async def post(self, post: Post) -> Exchange:
         """Make one attempt. Whatever the other side does is a result, never an exception."""
         began = time.monotonic()
         result: Result
@@ -93,7 +85,7 @@ class Egress:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or a header that the parsers refuse.
             result = Fault(fault_code(error))
-        return Attempt(result, time.monotonic() - began)
+        return Exchange(result, Phases(total=round((time.monotonic() - began) * 1000, 3)))
 
     async def _again_if_stale(self, post: Post) -> Answer:
         try:

@@ -56,6 +56,7 @@ async def _erase_deliveries(
         page = await aws.run(endpoints(tenant_id, Range(limit=100, start=start)))
         for endpoint in page.rows:
             await _erase_partition(aws, keys.deliveries_partition(tenant_id, endpoint.id))
+            await _erase_partition(aws, keys.attempts_partition(tenant_id, endpoint.id))
         start = page.next
         if start is None:
             return

@@ -22,13 +22,13 @@ from gateway.gather import Gather, Outcomes
 from gateway.metrics import Metrics
 from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
 from shared.aws import Op, Refusal
+from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
 from shared.store.dynamo import LARGEST_TRANSACTION, transact
-from shared.webhook import Delivery, DeliveryState
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import msgspec
 from gateway.delivery import claimed
 from shared import clock
 from shared.aws import Refusal
+from shared.delivery import Delivery, DeliveryState
 from shared.events import (
     MessageChange,
     MessageReceived,
@@ -28,12 +29,12 @@ from shared.events import (
 from shared.ids import EventId, MessageId, SessionId
 from shared.message import RANK, MessageStatus
 from shared.session import Session, SessionState, unlinked
-from shared.store import messages, sessions, webhooks
+from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Write
+from shared.store.events import StoredEvent
 from shared.store.messages import Progress
 from shared.store.sessions import Observation
-from shared.store.webhooks import StoredEvent
-from shared.webhook import Delivery, DeliveryState, Endpoint
+from shared.webhook import Endpoint
 
 T = TypeVar("T")
 
@@ -132,9 +133,9 @@ def fold(changes: Sequence[Change]) -> list[Action]:
     seen: dict[SessionId, tuple[Change, Observation]] = {}
     for change in changes:
         tenant_id, session_id = change.session.tenant_id, change.session.id
-        actions.append(Action(webhooks.record_event(tenant_id, change.event), "event", change))
+        actions.append(Action(events.record_event(tenant_id, change.event), "event", change))
         actions += (
-            Action(webhooks.record_delivery(tenant_id, delivery), "delivery", change)
+            Action(deliveries.record_delivery(tenant_id, delivery), "delivery", change)
             for delivery in change.deliveries
         )
         if change.message is not None:
@@ -203,6 +204,7 @@ def _delivery(event: StoredEvent, endpoint: Endpoint, now: int, *, claim: bool) 
         endpoint_id=endpoint.id,
         event_id=event.id,
         event_type=event.type,
+        session_id=event.session_id,
         state=DeliveryState.WAITING,
         attempt=0,
         created_at=now,

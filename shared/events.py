@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from shared.ids import EventId, MessageId, SessionId
+from shared.ids import EndpointId, EventId, MessageId, SessionId
 from shared.message import Content, Failure, MessageStatus
 from shared.session import Reason, SessionState
 
@@ -77,6 +77,33 @@ class Ping(msgspec.Struct, frozen=True, kw_only=True):
     """Sent on request, to try an endpoint."""
 
     note: str
+
+
+class EndpointTrouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an endpoint has been answering."""
+
+    endpoint_id: EndpointId
+    url: str
+    reason: str
+    """In words, for a person."""
+    failing_since: datetime | None = None
+    failures: int = 0
+    """Attempts that failed since, at the least."""
+    last_error: str | None = None
+    disable_at: datetime | None = None
+    """When it will be disabled if nothing succeeds until then."""
+
+
+class Exhaustion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A delivery that was given up after its last attempt."""
+
+    endpoint_id: EndpointId
+    event_id: EventId
+    event_type: str
+    attempts: int
+    session_id: SessionId | None = None
+    last_status: int | None = None
+    last_error: str | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -155,6 +182,22 @@ class EndpointTest(_Event, frozen=True, kw_only=True, tag="endpoint.test"):
     data: Ping
 
 
+class EndpointFailing(_Event, frozen=True, kw_only=True, tag="endpoint.failing"):
+    data: EndpointTrouble
+
+
+class EndpointDisabled(_Event, frozen=True, kw_only=True, tag="endpoint.disabled"):
+    data: EndpointTrouble
+
+
+class EndpointRecovered(_Event, frozen=True, kw_only=True, tag="endpoint.recovered"):
+    data: EndpointTrouble
+
+
+class DeliveryExhausted(_Event, frozen=True, kw_only=True, tag="delivery.exhausted"):
+    data: Exhaustion
+
+
 MessageEvent = MessageSent | MessageDelivered | MessageRead | MessageFailed | MessageUncertain
 SessionEvent = (
     SessionStarting
@@ -169,7 +212,10 @@ SessionEvent = (
     | MessageEvent
     | MessageReceived
 )
-Event = SessionEvent | EndpointTest
+OperationalEvent = EndpointFailing | EndpointDisabled | EndpointRecovered | DeliveryExhausted
+"""About the webhooks themselves. Never sent to the endpoint they are about, and none is made of
+what becomes of their own deliveries."""
+Event = SessionEvent | EndpointTest | OperationalEvent
 
 SESSION_EVENTS: Final = {
     SessionState.STARTING: SessionStarting,
@@ -306,6 +352,31 @@ CATALOGUE: Final = (
         "when you ask for a test of an endpoint",
         "The endpoint and its signature work.",
         "Nothing.",
+    ),
+    _entry(
+        EndpointFailing,
+        "when an endpoint has failed so often that it is left alone for a while, and as a warning "
+        "before it is disabled",
+        "Its events wait, and are tried again with growing pauses.",
+        "Mend the receiver; POST /v1/webhooks/{id}/test says what is wrong.",
+    ),
+    _entry(
+        EndpointDisabled,
+        "when an endpoint is disabled: it asked for it, or nothing succeeded for five days",
+        "No events are recorded for it any more; what was on its way is given up.",
+        "Mend the receiver, enable the endpoint, then recover what was given up.",
+    ),
+    _entry(
+        EndpointRecovered,
+        "when an endpoint that was failing answers 2xx again",
+        "What waited for it is delivered now.",
+        "Nothing.",
+    ),
+    _entry(
+        DeliveryExhausted,
+        "when an event was given up after its last attempt at an endpoint",
+        "It is not tried again by itself.",
+        "Mend the receiver, then redeliver it, or recover all of them.",
     ),
 )
 

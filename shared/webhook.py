@@ -1,21 +1,48 @@
-"""Webhook endpoints and deliveries: the things and their states."""
+"""Webhook endpoints: where a tenant receives events, and how they have been answering."""
 
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
-from shared.errors import Malformed
-from shared.ids import EndpointId, EventId, SessionId, TenantId
+from shared.ids import EndpointId, SessionId, TenantId
 
 ENDPOINTS_PER_TENANT: Final = 50
 """Every event is matched against all of them, so the number is bounded."""
 LONGEST_URL: Final = 2_048
+RETIRED_SECRETS: Final = 3
+"""Former secrets that may still sign beside the newest: each makes every header longer."""
 
 
 class EndpointStatus(StrEnum):
     ENABLED = "enabled"
+    PAUSED = "paused"
+    """Events are recorded for it and wait until it is resumed."""
     DISABLED = "disabled"
+    """Events are not recorded for it; what was on its way is given up, and can be recovered."""
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True):
+    """A former secret, which signs beside the newest until `until` (ms)."""
+
+    sealed: bytes
+    until: int
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint has been answering, as all gateways know it. The default is a healthy one."""
+
+    failing_since: int | None = None
+    """The first failure (ms) since which nothing succeeded."""
+    failures: int = 0
+    """Attempts failed since then. Gateways add theirs up and write now and then: a lower bound."""
+    last_error: str | None = None
+    opened: int = 0
+    """How many times in a row its breaker opened; 0 while it is closed."""
+    open_until: int | None = None
+    """Until then (ms) no attempt is made; then exactly one, which moves this on as its claim."""
+    warned: int = 0
+    """How many of the warnings before it is disabled were given."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,23 +54,32 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     """Event types, or `message.*`, or `*`."""
     sealed_secret: bytes
-    """The signing secret under `shared.sealing`, for the owner `tenant/endpoint`."""
+    """The signing secret under `shared.sealing`, for `owner`."""
     status: EndpointStatus
     created_at: int
     updated_at: int
+    """Of the last change its tenant made, or that disabled it."""
+    version: int = 0
+    """Counts the writes of this row: whoever replaces it says which it saw."""
     description: str = ""
     sessions: tuple[SessionId, ...] = ()
     """Only these sessions' events; empty means all."""
     disabled_reason: str | None = None
+    retired: tuple[Retired, ...] = ()
+    """Former secrets, newest first; those whose time is over sign no more."""
+    header_names: tuple[str, ...] = ()
+    sealed_headers: bytes | None = None
+    """The tenant's own headers as a JSON object, sealed like the secret: they may hold one."""
+    health: Health = Health()
 
     @property
     def owner(self) -> str:
-        """What the secret is sealed for."""
+        """What the secrets are sealed for."""
         return f"{self.tenant_id}/{self.id}"
 
     def wants(self, event_type: str, session_id: SessionId | None) -> bool:
-        """Whether an event of this type and session is delivered here."""
-        if self.status is not EndpointStatus.ENABLED:
+        """Whether an event of this type and session is recorded for it."""
+        if self.status is EndpointStatus.DISABLED:
             return False
         if self.sessions and session_id not in self.sessions:
             return False
@@ -57,65 +93,3 @@ def matches(pattern: str, event_type: str) -> bool:
     if pattern.endswith(".*"):
         return event_type.startswith(pattern[:-1])
     return pattern == event_type
-
-
-class DeliveryState(StrEnum):
-    SENDING = "sending"
-    """Claimed by a gateway until `due_at`; after that anyone may claim it."""
-    WAITING = "waiting"
-    """Due at `due_at`."""
-    DELIVERED = "delivered"
-    GAVE_UP = "gave_up"
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One event on its way to one endpoint."""
-
-    tenant_id: TenantId
-    endpoint_id: EndpointId
-    event_id: EventId
-    event_type: str
-    state: DeliveryState
-    attempt: int
-    """How many attempts were begun, this one included while sending."""
-    created_at: int
-    updated_at: int
-    due_at: int | None = None
-    """When a waiting one is due, or when a claim lapses; None once it is over."""
-    last_status: int | None = None
-    """HTTP status of the last answer; None where there was none."""
-    last_error: str | None = None
-    """Code of the last failure: `timeout`, `tls_error`, `blocked_address`, …"""
-
-
-class Wake(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a delivery-queue message: which delivery to look at. The row says the rest.
-
-    It may be lost or repeated. One that names an `attempt` is void once the row has another.
-    """
-
-    tenant_id: TenantId
-    endpoint_id: EndpointId
-    event_id: EventId
-    attempt: int | None = None
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> Self:
-        """The wake-up of a delivery that waits."""
-        return cls(
-            tenant_id=delivery.tenant_id,
-            endpoint_id=delivery.endpoint_id,
-            event_id=delivery.event_id,
-            attempt=delivery.attempt,
-        )
-
-    def encode(self) -> str:
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> Self:
-        """Raises Malformed."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError as error:
-            raise Malformed(f"not a wake-up: {error}") from error

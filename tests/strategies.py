@@ -76,6 +76,26 @@ _DATA = {
         from_me=st.booleans(),
     ),
     events.Ping: made(events.Ping, note=TEXT),
+    events.EndpointTrouble: made(
+        events.EndpointTrouble,
+        endpoint_id=some_ids(ids.ENDPOINT),
+        url=TEXT,
+        reason=TEXT,
+        failing_since=st.none() | INSTANTS,
+        failures=st.integers(0, 2**31),
+        last_error=st.none() | TEXT,
+        disable_at=st.none() | INSTANTS,
+    ),
+    events.Exhaustion: made(
+        events.Exhaustion,
+        endpoint_id=some_ids(ids.ENDPOINT),
+        event_id=some_ids(ids.EVENT),
+        event_type=TEXT,
+        attempts=st.integers(0, 100),
+        session_id=st.none() | some_ids(ids.SESSION),
+        last_status=st.none() | st.integers(100, 599),
+        last_error=st.none() | TEXT,
+    ),
 }
 
 EVENT_KINDS = events.Event.__args__

@@ -14,6 +14,7 @@ name another's row: ids hold no `#`.
 | `T#<tenant>#S#<ses>`    | `<msg>`          | a message of a session                |
 | `T#<tenant>#E`          | `<evt>`          | an event                              |
 | `T#<tenant>#D#<ep>`     | `<evt>`          | the delivery of an event to an endpoint |
+| `T#<tenant>#A#<ep>`     | `<evt>#<number>` | an attempt of a delivery              |
 | `T#<tenant>#I`          | `<scope>#<hash>` | an idempotency record                 |
 | `T#<tenant>#R`          | `<window>`       | requests counted in a window          |
 | `K#<digest>`            | `KEY`            | which tenant and key a digest belongs to |
@@ -86,6 +87,19 @@ def deliveries_partition(tenant_id: TenantId, endpoint_id: EndpointId) -> str:
 
 def delivery(tenant_id: TenantId, endpoint_id: EndpointId, event_id: EventId) -> Key:
     return deliveries_partition(tenant_id, endpoint_id), event_id
+
+
+def deliveries_in(tenant_id: TenantId, endpoint_id: EndpointId, state: str) -> str:
+    """GSI1 partition that lists an endpoint's deliveries in one state, by event."""
+    return f"T#{tenant_id}#D#{endpoint_id}#{state}"
+
+
+def attempts_partition(tenant_id: TenantId, endpoint_id: EndpointId) -> str:
+    return f"T#{tenant_id}#A#{endpoint_id}"
+
+
+def attempt(tenant_id: TenantId, endpoint_id: EndpointId, event_id: EventId, number: int) -> Key:
+    return attempts_partition(tenant_id, endpoint_id), f"{event_id}#{number:04}"
 
 
 def idempotency_partition(tenant_id: TenantId) -> str:

@@ -24,9 +24,10 @@ from shared.env import Settings
 from shared.ids import EventId, KeyId, SessionId, TenantId
 from shared.keyring import Keyring
 from shared.session import Pairing, Reason, SessionState, unlinked
-from shared.store import sessions, tenants, webhooks
+from shared.store import events as event_store
+from shared.store import sessions, tenants
+from shared.store.events import StoredEvent
 from shared.store.sessions import Observation
-from shared.store.webhooks import StoredEvent
 from tests.conftest import FreshStack
 
 NUMBER = "+4915112345678"
@@ -163,7 +164,7 @@ class Tenant(Api):
             body=body,
             session_id=None if session_id is None else SessionId(session_id),
         )
-        assert self.stage.aws.run(webhooks.record_event(self.id, row).alone())
+        assert self.stage.aws.run(event_store.record_event(self.id, row).alone())
         return event_id
 
     def commands(self, session_id: str) -> list[Command]:

@@ -10,9 +10,9 @@ import pytest
 
 from control_plane import webhooks as resource
 from shared import clock, events, queue, sealing
+from shared.delivery import DeliveryState, Wake
 from shared.ids import EndpointId, EventId
-from shared.store import webhooks
-from shared.webhook import DeliveryState, Wake
+from shared.store import deliveries, webhooks
 from tests.control_plane.conftest import MakeStage, Stage, Tenant
 
 URL = "https://hooks.example.com/zapgate"
@@ -207,7 +207,7 @@ def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> Non
 
     def deliver() -> None:
         page = stage.aws.run(
-            webhooks.every_delivery(tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10))
+            deliveries.every_delivery(tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10))
         )
         (row,) = page.rows
         after = msgspec.structs.replace(
@@ -218,7 +218,7 @@ def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> Non
             due_at=None,
             updated_at=clock.millis(),
         )
-        assert stage.aws.run(webhooks.move_delivery(tenant.id, row, after))
+        assert stage.aws.run(deliveries.move_delivery(tenant.id, row, after))
 
     timer = threading.Timer(0.3, deliver)
     timer.start()

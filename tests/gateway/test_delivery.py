@@ -31,9 +31,10 @@ from gateway.delivery import (
     released,
 )
 from shared import clock, ids
+from shared.delivery import Delivery, DeliveryState
 from shared.ids import EndpointId, EventId, TenantId
 from shared.tenant import TenantStatus
-from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus
 
 NOW = 1_700_000_000_000
 TENANT = TenantId(ids.mint(ids.TENANT, NOW, bytes(10)))

@@ -21,13 +21,14 @@ from gateway.egress import Egress
 from gateway.fairness import Limits
 from gateway.metrics import Metrics
 from shared import clock, ids, queue
+from shared.delivery import Delivery, DeliveryState, Wake
 from shared.events import EndpointTest, Ping, encode
 from shared.ids import EventId
-from shared.store import tenants, webhooks
+from shared.store import deliveries, events, tenants, webhooks
 from shared.store.dynamo import Op
-from shared.store.webhooks import StoredEvent
+from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
-from shared.webhook import Delivery, DeliveryState, Endpoint, EndpointStatus, Wake
+from shared.webhook import Endpoint, EndpointStatus
 from tests.gateway.conftest import World
 from tests.gateway.receivers import Receiver, response, served
 from tests.gateway.waiting import until
@@ -88,14 +89,14 @@ async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple
     )
     if claim:
         delivery = claimed(delivery, now)
-    await world.aws.run(webhooks.record_event(endpoint.tenant_id, stored).alone())
-    await world.aws.run(webhooks.record_delivery(endpoint.tenant_id, delivery).alone())
+    await world.aws.run(events.record_event(endpoint.tenant_id, stored).alone())
+    await world.aws.run(deliveries.record_delivery(endpoint.tenant_id, delivery).alone())
     return delivery, body
 
 
 async def row(world: World, delivery: Delivery) -> Delivery:
     found = await world.aws.run(
-        webhooks.read_delivery(delivery.tenant_id, delivery.endpoint_id, delivery.event_id)
+        deliveries.read_delivery(delivery.tenant_id, delivery.endpoint_id, delivery.event_id)
     )
     assert found is not None
     return found
@@ -389,7 +390,7 @@ async def test_a_claim_that_ran_out_while_waiting_is_renewed_or_left(world: Worl
         await until(came_to(world, ours, DeliveryState.DELIVERED))
         theirs, body = await owed(world, endpoint)
         taken = claimed(theirs, clock.millis())
-        assert await world.aws.run(webhooks.move_delivery(theirs.tenant_id, theirs, taken))
+        assert await world.aws.run(deliveries.move_delivery(theirs.tenant_id, theirs, taken))
         dispatcher.hand_over(msgspec.structs.replace(theirs, due_at=clock.millis()), body)
         await asyncio.sleep(0.2)
     assert len(receiver.requests) == 1
@@ -400,8 +401,8 @@ async def test_a_secret_that_cannot_be_read_follows_the_schedule(world: World) -
     """Else the delivery would be claimed anew every minute, for ever, and nobody told why."""
     tenant_id = await world.tenant()
     good = await world.endpoint(tenant_id, "http://127.0.0.1:1/")
-    endpoint = msgspec.structs.replace(good, sealed_secret=b"\0" * 64, updated_at=clock.millis())
-    await world.aws.run(webhooks.replace_endpoint(tenant_id, endpoint, good.updated_at))
+    endpoint = msgspec.structs.replace(good, sealed_secret=b"\0" * 64)
+    await world.aws.run(webhooks.replace_endpoint(tenant_id, good, endpoint))
     async with opened(world) as dispatcher:
         delivery, body = await owed(world, endpoint)
         dispatcher.hand_over(delivery, body)

@@ -112,7 +112,7 @@ async def test_silence_ends_at_the_deadline() -> None:
         attempt = await egress.post(post(url))
     assert attempt.result == Fault("timeout")
     assert time.monotonic() - began < DEADLINE + 0.5
-    assert attempt.seconds >= DEADLINE
+    assert attempt.phases.total >= DEADLINE * 1000
 
 
 async def test_dripping_ends_at_the_deadline() -> None:
@@ -156,7 +156,7 @@ async def test_a_gzip_bomb_is_not_unpacked() -> None:
     async with opened() as egress, served(receiver) as url:
         attempt = await egress.post(post(url))
     assert attempt.result == Answer(200)
-    assert attempt.seconds < 0.3
+    assert attempt.phases.total < 300
 
 
 async def test_a_reset_is_told_from_a_refusal() -> None:

@@ -13,6 +13,7 @@ from gateway.frames import Entry
 from gateway.metrics import Metrics
 from gateway.outbox import Outbox
 from shared import clock, ids
+from shared.delivery import Delivery, DeliveryState
 from shared.errors import Unavailable
 from shared.events import (
     MESSAGE_EVENTS,
@@ -25,9 +26,8 @@ from shared.events import (
 from shared.ids import EndpointId, EventId, MessageId, TenantId
 from shared.message import Message, MessageStatus, Text
 from shared.session import Pairing, Session, SessionState
-from shared.store import messages, sessions, webhooks
+from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Range
-from shared.webhook import Delivery, DeliveryState
 from tests.gateway.conftest import World
 
 URL = "http://127.0.0.1:9/"
@@ -135,11 +135,11 @@ async def test_an_event_its_status_and_its_deliveries_are_one_request(world: Wor
     message = await world.aws.run(messages.read(tenant_id, session.id, message_id))
     assert message is not None
     assert (message.status, message.sent_at is not None) == (MessageStatus.DELIVERED, True)
-    stored = await world.aws.run(webhooks.read_event(tenant_id, second.id))
+    stored = await world.aws.run(events.read_event(tenant_id, second.id))
     assert stored is not None
     assert decode(stored.body) == second
     assert [each.event_id for each, _ in box.deliverer.taken] == [first.id, second.id]
-    delivery = await world.aws.run(webhooks.read_delivery(tenant_id, endpoint.id, second.id))
+    delivery = await world.aws.run(deliveries.read_delivery(tenant_id, endpoint.id, second.id))
     assert delivery is not None
     assert delivery == box.deliverer.taken[1][0]
     assert (delivery.state, delivery.attempt) == (DeliveryState.SENDING, 1)
@@ -171,7 +171,7 @@ async def test_entries_of_many_sessions_share_requests(world: World) -> None:
     # Their messages do not exist: each transaction is refused once and goes again without them.
     assert used <= 10
     page = await world.aws.run(
-        webhooks.every_event(tenant_id, Range(limit=500), between=("evt_", "evt_~"))
+        events.every_event(tenant_id, Range(limit=500), between=("evt_", "evt_~"))
     )
     assert len(page.rows) == 201
 
@@ -205,7 +205,7 @@ async def test_a_late_writer_is_fenced(world: World) -> None:
         await box.outbox.record(old, entries(event))
         assert box.fenced == [old]
         assert (await world.read_session(session)).state is SessionState.STOPPED
-        assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+        assert await world.aws.run(events.read_event(tenant_id, event.id)) is not None
         held = msgspec.structs.replace(session, epoch=6)
         await box.outbox.record(held, entries(connected(held)))
     row = await world.read_session(session)
@@ -222,7 +222,7 @@ async def test_a_deleted_session_fences_nobody(world: World) -> None:
     async with opened(world) as box:
         await box.outbox.record(session, entries(event))
         assert box.fenced == []
-    assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+    assert await world.aws.run(events.read_event(tenant_id, event.id)) is not None
 
 
 async def test_without_room_a_delivery_waits_in_the_table(world: World) -> None:
@@ -235,7 +235,7 @@ async def test_without_room_a_delivery_waits_in_the_table(world: World) -> None:
         box.deliverer.full = True
         await box.outbox.record(session, entries(event))
         assert box.deliverer.taken == []
-    delivery = await world.aws.run(webhooks.read_delivery(tenant_id, endpoint.id, event.id))
+    delivery = await world.aws.run(deliveries.read_delivery(tenant_id, endpoint.id, event.id))
     assert delivery is not None
     assert (delivery.state, delivery.attempt) == (DeliveryState.WAITING, 0)
 
@@ -274,7 +274,7 @@ async def test_trouble_with_aws_is_the_callers_to_repeat(
             with pytest.raises(Unavailable):
                 await box.outbox.record(session, entries(event))
         await box.outbox.record(session, entries(event))
-    assert await world.aws.run(webhooks.read_event(tenant_id, event.id)) is not None
+    assert await world.aws.run(events.read_event(tenant_id, event.id)) is not None
 
 
 async def test_one_entry_that_cannot_be_stored_stops_no_other(world: World) -> None:
@@ -301,4 +301,4 @@ async def test_one_entry_that_cannot_be_stored_stops_no_other(world: World) -> N
         )
     assert isinstance(outcomes[0], Exception)
     assert outcomes[1] is None
-    assert await world.aws.run(webhooks.read_event(tenant_id, fine.id)) is not None
+    assert await world.aws.run(events.read_event(tenant_id, fine.id)) is not None

@@ -14,6 +14,7 @@ from gateway.recording import (
 )
 from shared import clock, ids
 from shared.aws import Refusal
+from shared.delivery import DeliveryState
 from shared.events import (
     MESSAGE_EVENTS,
     SESSION_EVENTS,
@@ -32,7 +33,7 @@ from shared.ids import EndpointId, EventId, MessageId, SessionId, TenantId
 from shared.message import MessageStatus, Text
 from shared.session import Desired, Session, SessionState
 from shared.store.dynamo import plain
-from shared.webhook import DeliveryState, Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus
 from tests import strategies
 
 NOW = 1_700_000_000_000

@@ -27,14 +27,15 @@ from shared.commands import (
     StartSession,
     StopSession,
 )
+from shared.delivery import Delivery, DeliveryState
 from shared.errors import NotHeld, Unavailable
 from shared.ids import CommandId, MessageId, SessionId
 from shared.message import Failure, FailureCode, Message, MessageStatus, Text
 from shared.session import Desired, Session, SessionState, Trigger
-from shared.store import messages, sessions, tenants, webhooks
+from shared.store import deliveries, messages, sessions, tenants, webhooks
 from shared.store.dynamo import KeyRow, Range, query
 from shared.tenant import ApiKey, TenantStatus
-from shared.webhook import Delivery, DeliveryState, Endpoint
+from shared.webhook import Endpoint
 from tests.gateway.conftest import World
 from tests.gateway.waiting import until
 
@@ -552,7 +553,7 @@ async def test_a_purged_tenant_leaves_nothing(world: World) -> None:
     endpoint = await world.endpoint(tenant_id, "https://example.com")
     former = await world.endpoint(tenant_id, "https://example.com")
     for each in (endpoint, former):
-        await world.aws.run(webhooks.record_delivery(tenant_id, delivered(each)).alone())
+        await world.aws.run(deliveries.record_delivery(tenant_id, delivered(each)).alone())
     assert await world.aws.run(webhooks.delete_endpoint(tenant_id, former.id, clock.millis()))
     key = ApiKey(
         id=ids.KeyId(clock.mint(ids.KEY)),

@@ -12,7 +12,7 @@ from shared.env import Places
 from shared.ids import CommandId, EventId, MessageId, SessionId, TenantId, WorkerId
 from shared.message import MessageStatus
 from shared.queue import receive, send_command
-from shared.store import keys, leases, limits, messages, sessions, webhooks
+from shared.store import deliveries, events, keys, leases, limits, messages, sessions, webhooks
 from shared.store.dynamo import Range, check, get, put, transact
 from shared.store.messages import Progress
 
@@ -69,7 +69,7 @@ def test_waiting_and_leases_are_nobodys() -> None:
     assert is_idle(recorded(poll))
     assert is_idle(recorded(leases.renew(LEASE, "t")))
     assert not is_idle(recorded(poll, {"Messages": [{"Body": "b"}]}))
-    sweep = webhooks.due_deliveries(1, 1, 10)
+    sweep = deliveries.due_deliveries(1, 1, 10)
     assert is_idle(recorded(sweep, {"Items": list[str]()}))
     assert not is_idle(recorded(sweep, {"Items": ["a delivery"]}))
     assert not is_idle(recorded(sessions.read(TENANT, SESSION)))
@@ -77,7 +77,7 @@ def test_waiting_and_leases_are_nobodys() -> None:
 
 def test_what_also_happens_unasked_is_not_paid() -> None:
     """A purpose seen while nothing was wanted is the background's."""
-    sweep = recorded(webhooks.due_deliveries(1, 1, 10), {"Items": ["a delivery"]})
-    read = recorded(get(keys.event(TENANT, EVENT), webhooks.StoredEvent))
+    sweep = recorded(deliveries.due_deliveries(1, 1, 10), {"Items": ["a delivery"]})
+    read = recorded(get(keys.event(TENANT, EVENT), events.StoredEvent))
     assert paid([sweep, read], frozenset({purpose(sweep)})) == [read]
     assert tally([read, read, sweep], 2) == "1 GetItem event, 0.5 Query Due"

@@ -1,0 +1,144 @@
+"""Deliveries and their attempts: rows and requests.
+
+A delivery that is due stands in the due-index, one that is held or was given up in an index of its
+endpoint, so that all of them are found without reading what was delivered.
+"""
+
+import zlib
+from typing import Final
+
+from shared import clock
+from shared.aws import Op
+from shared.delivery import Attempt, Delivery, DeliveryState
+from shared.env import Places
+from shared.ids import EndpointId, EventId, TenantId
+from shared.store import keys
+from shared.store.dynamo import (
+    ABSENT,
+    Expression,
+    Item,
+    Page,
+    Range,
+    Write,
+    attribute,
+    from_item,
+    get,
+    put,
+    query,
+    to_item,
+)
+from shared.store.events import KEEP
+
+DUE_SHARDS: Final = 8
+"""Partitions of the due-index, so that its writes spread."""
+INDEXED: Final = frozenset({DeliveryState.HELD, DeliveryState.GAVE_UP})
+"""States whose deliveries are listed by `deliveries_in`."""
+
+
+def _item(tenant_id: TenantId, delivery: Delivery) -> Item:
+    found_by = (
+        keys.deliveries_in(tenant_id, delivery.endpoint_id, delivery.state)
+        if delivery.state in INDEXED
+        else None
+    )
+    return to_item(
+        delivery,
+        keys.delivery(tenant_id, delivery.endpoint_id, delivery.event_id),
+        ttl=(delivery.created_at + KEEP) // clock.SECOND,
+        due_shard=None if delivery.due_at is None else due_shard(delivery.event_id),
+        GSI1PK=found_by,
+        GSI1SK=None if found_by is None else delivery.event_id,
+    )
+
+
+def due_shard(event_id: EventId) -> str:
+    return f"DUE#{zlib.crc32(event_id.encode()) % DUE_SHARDS}"
+
+
+def record_delivery(tenant_id: TenantId, delivery: Delivery) -> Write:
+    """Write a new delivery, once."""
+    return put(_item(tenant_id, delivery), ABSENT)
+
+
+def read_delivery(
+    tenant_id: TenantId, endpoint_id: EndpointId, event_id: EventId
+) -> Op[Delivery | None]:
+    return get(keys.delivery(tenant_id, endpoint_id, event_id), Delivery)
+
+
+def moving(tenant_id: TenantId, before: Delivery, after: Delivery) -> Write:
+    """Replace a delivery by its next state, unless another has moved it meanwhile."""
+    as_seen = Expression(
+        "#state = :seen_state AND #attempt = :seen_attempt",
+        {"seen_state": before.state.value, "seen_attempt": before.attempt},
+    )
+    return put(_item(tenant_id, after), as_seen)
+
+
+def move_delivery(tenant_id: TenantId, before: Delivery, after: Delivery) -> Op[bool]:
+    """`moving`, alone. False where another has moved it meanwhile."""
+    return moving(tenant_id, before, after).alone()
+
+
+def due_deliveries(shard: int, now: int, limit: int) -> Op[tuple[Delivery, ...]]:
+    """Deliveries of every tenant that are due, oldest first, for the sweeper."""
+
+    def params(at: Places) -> dict[str, object]:
+        return {
+            "TableName": at.table,
+            "IndexName": "Due",
+            "Limit": limit,
+            "KeyConditionExpression": "due_shard = :shard AND due_at <= :now",
+            "ExpressionAttributeValues": {
+                ":shard": attribute(f"DUE#{shard}"),
+                ":now": attribute(now),
+            },
+        }
+
+    return Op(
+        "dynamodb",
+        "query",
+        params,
+        lambda response: tuple(from_item(item, Delivery) for item in response["Items"]),
+    )
+
+
+def every_delivery(
+    tenant_id: TenantId,
+    endpoint_id: EndpointId,
+    rows: Range,
+    *,
+    between: tuple[str, str] | None = None,
+    only: Expression | None = None,
+) -> Op[Page[Delivery]]:
+    """An endpoint's deliveries whose events' ids lie between two; `only` filters after reading."""
+    partition = keys.deliveries_partition(tenant_id, endpoint_id)
+    return query(partition, Delivery, rows, between=between, only=only)
+
+
+def deliveries_in(
+    tenant_id: TenantId,
+    endpoint_id: EndpointId,
+    state: DeliveryState,
+    rows: Range,
+    *,
+    between: tuple[str, str] | None = None,
+    only: Expression | None = None,
+) -> Op[Page[Delivery]]:
+    """An endpoint's deliveries in one of the `INDEXED` states. An index: about a second behind."""
+    partition = keys.deliveries_in(tenant_id, endpoint_id, state)
+    return query(partition, Delivery, rows, between=between, only=only, index=True)
+
+
+def record_attempt(tenant_id: TenantId, attempt: Attempt) -> Write:
+    """Log an attempt. Written twice it is the same row."""
+    key = keys.attempt(tenant_id, attempt.endpoint_id, attempt.event_id, attempt.number)
+    return put(to_item(attempt, key, ttl=(attempt.began_at + KEEP) // clock.SECOND))
+
+
+def every_attempt(
+    tenant_id: TenantId, endpoint_id: EndpointId, event_id: EventId, rows: Range
+) -> Op[Page[Attempt]]:
+    """A delivery's attempts, by number."""
+    partition = keys.attempts_partition(tenant_id, endpoint_id)
+    return query(partition, Attempt, rows, prefix=f"{event_id}#")
