@@ -309,13 +309,14 @@ class Dispatcher:
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
     ) -> tuple[Result, float]:
+        now = self._now()
         try:
-            secrets = self._directory.secrets(endpoint)
+            secrets = self._directory.secrets(endpoint, now)
         except Forged:
             # It follows the schedule like any failure, and ends: a key may be put back meanwhile.
             log.error("endpoint.secret_unreadable", extra=fields(endpoint_id=endpoint.id))  # noqa: TRY400 (the fact says all)
             return Fault("secret_unreadable"), 0.0
-        post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
+        post = prepare(endpoint.url, secrets, event_id, body, now=now, agent=AGENT)
         attempt = await self._egress.post(post)
         return attempt.result, attempt.phases.total / 1000
 
