@@ -14,6 +14,7 @@ import msgspec
 
 from shared import clock
 from shared.delivery import Delivery, DeliveryState, HeldBy, Phases, Trigger
+from shared.headers import merged
 from shared.ids import EventId
 from shared.signing import sign_webhook
 from shared.tenant import TenantStatus
@@ -133,25 +134,21 @@ def prepare(
     *,
     now: int,
     agent: str,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str],
 ) -> Post:
     """The request of one attempt, signed for `now` (ms) with every live secret.
 
-    The tenant's own `headers` come first: ours win.
+    `headers` are the tenant's own.
     """
     timestamp = now // clock.SECOND
-    return Post(
-        url,
-        {
-            **(headers or {}),
-            "content-type": "application/json",
-            "user-agent": agent,
-            "webhook-id": event_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
-        },
-        body,
-    )
+    ours = {
+        "content-type": "application/json",
+        "user-agent": agent,
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
+    }
+    return Post(url, merged(headers, ours), body)
 
 
 def hindrance(

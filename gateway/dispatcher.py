@@ -354,13 +354,15 @@ class Dispatcher:
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
     ) -> tuple[Post | None, Exchange]:
+        now = self._now()
         try:
-            secrets = self._directory.secrets(endpoint)
+            secrets = self._directory.secrets(endpoint, now)
+            theirs = self._directory.headers(endpoint)
         except Forged:
             # It follows the schedule like any failure, and ends: a key may be put back meanwhile.
             log.error("endpoint.secret_unreadable", extra=fields(endpoint_id=endpoint.id))  # noqa: TRY400 (the fact says all)
             return None, Exchange(Fault("secret_unreadable"), Phases(total=0))
-        post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
+        post = prepare(endpoint.url, secrets, event_id, body, now=now, agent=AGENT, headers=theirs)
         return post, await self._egress.post(post)
 
     async def _body(self, tenant_id: TenantId, event_id: EventId) -> bytes | None:

@@ -285,7 +285,9 @@ def test_posts_satisfy_the_standard_library_of_standard_webhooks(
     """Whatever the body, the headers name the attempt's second and sign the bytes."""
     key = "whsec_" + base64.b64encode(secret).decode()
     body = text.encode(errors="replace")
-    post = prepare(ENDPOINT.url, [key], DELIVERY.event_id, body, now=now, agent="Zapgate/1")
+    post = prepare(
+        ENDPOINT.url, [key], DELIVERY.event_id, body, now=now, agent="Zapgate/1", headers={}
+    )
     judge_of_it = standardwebhooks.Webhook(key)
     signature = judge_of_it.sign(
         DELIVERY.event_id,
