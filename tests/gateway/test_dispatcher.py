@@ -74,6 +74,7 @@ async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple
         tenant_id=endpoint.tenant_id,
         type="endpoint.test",
         created_at=now,
+        recorded_at=now,
         body=body.decode(),
     )
     delivery = Delivery(
