@@ -15,6 +15,7 @@ from litestar.datastructures import State
 
 from control_plane import (
     deliveries,
+    event_log,
     event_types,
     events,
     health,
@@ -118,7 +119,7 @@ def _routes(plane: Plane) -> list[Router]:
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
         ("Webhooks", [*webhooks.ROUTES, *rotation.ROUTES, *deliveries.ROUTES]),
-        ("Events", [*events.ROUTES, *event_types.ROUTES]),
+        ("Events", [*events.ROUTES, *event_log.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )
     return [

@@ -81,6 +81,7 @@ async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[D
             tenant_id=request.tenant_id,
             type=events.type_name(event),
             created_at=now,
+            recorded_at=now,
             body=events.encode(event).decode(),
         )
         delivery = Delivery(

@@ -52,6 +52,11 @@ KINDS: Final[dict[str, Kind]] = {
     "request_running": Kind(
         409, "A request with this idempotency key is running", "Repeat it after `Retry-After`."
     ),
+    "cursor_expired": Kind(
+        410,
+        "The cursor is older than the log",
+        "What followed it may be gone. Begin again with `from=beginning`.",
+    ),
     "body_too_large": Kind(413, "The body is too large", "Send at most 1 MiB."),
     "unsupported_media_type": Kind(415, "The body is not JSON", "Send `application/json`."),
     "invalid_value": Kind(422, "A value is not allowed", "See `errors`, and mend it."),

@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.attempts import interrupted, logged
 from gateway.aws import Aws
+from gateway.breaker import Leave
 from gateway.delivery import (
     CLAIM,
     Delivered,
@@ -28,12 +29,14 @@ from gateway.delivery import (
     GaveUp,
     Held,
     Post,
+    Result,
     RetryAt,
     Verdict,
     after,
     claimed,
     held,
     hindrance,
+    hold_until,
     judge,
     prepare,
     released,
@@ -46,17 +49,16 @@ from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.moves import Move, Moves
 from gateway.notices import Notice, exhausted
-from gateway.standing import Standing
+from gateway.standing import Standing, resting
 from shared import clock, ids, queue
-from shared.delivery import Attempt, Delivery, DeliveryState, Phases, Wake
+from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Phases, Trigger, Wake
 from shared.env import Places
 from shared.errors import Contended, Forged, Malformed, Unavailable
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
 from shared.store import deliveries, events
 from shared.store.deliveries import DUE_SHARDS
-from shared.store.dynamo import Write
-from shared.webhook import Endpoint
+from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ class Dispatcher:
         self._metrics = metrics
         self._now = now
         self._turns: Turns[Job] = Turns(self._limits)
-        self._moves = Moves(aws)
+        self._moves = Moves(aws, now)
         self._standing = Standing(aws, directory, self, now)
         self._stack = AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
@@ -180,8 +182,13 @@ class Dispatcher:
 
     def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
         """A new delivery as it comes into the table: claimed by us where there is room for it."""
+        now = self._now()
+        if endpoint.status is EndpointStatus.PAUSED:
+            return held(delivery, Held(HeldBy.ENDPOINT_PAUSED, hold_until(now, now, _random)), now)
+        if (rest := self._standing.resting(endpoint)) is not None:
+            return held(delivery, rest, now)
         if not self._stopping and self._turns.room(endpoint.tenant_id, endpoint.id):
-            return claimed(delivery, self._now())
+            return claimed(delivery, now)
         return delivery
 
     def hand_over(self, delivery: Delivery, body: bytes | None) -> None:
@@ -262,40 +269,48 @@ class Dispatcher:
         idle = unclaimed(delivery)
         hindered = await self._hindered(delivery)
         if isinstance(hindered, Held):
-            return await self._move(delivery, held(idle, hindered, now), *lost)
+            return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
-            return await self._move(delivery, after(idle, hindered, None, now), *lost)
+            return await self._move(delivery, after(idle, hindered, None, now), lost)
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
             self._metrics.sidelined.inc()
             later = msgspec.structs.replace(idle, due_at=now + _sideline(), updated_at=now)
-            return await self._move(delivery, later, *lost)
+            return await self._move(delivery, later, lost)
         ours = claimed(idle, now)
-        if not await self._move(delivery, ours, *lost):
+        if not await self._move(delivery, ours, lost):
             return False
         self.hand_over(ours, None)
         return True
 
-    async def _lost(self, delivery: Delivery) -> tuple[Write, ...]:
+    async def _lost(self, delivery: Delivery) -> Attempt | None:
         """What the log owes an attempt whose claim lapsed."""
         if delivery.state is not DeliveryState.SENDING:
-            return ()
+            return None
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
-        attempt = interrupted(delivery, "" if endpoint is None else endpoint.url)
         self._metrics.deliveries.labels(decision="interrupted", error="").inc()
         log.warning("delivery.interrupted", extra=_ids(delivery, attempt=delivery.attempt))
-        return (deliveries.record_attempt(delivery.tenant_id, attempt),)
+        return interrupted(delivery, "" if endpoint is None else endpoint.url)
 
     async def _hindered(self, delivery: Delivery) -> GaveUp | Held | None:
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         status = await self._directory.status(delivery.tenant_id)
-        return hindrance(endpoint, status, delivery, self._now(), _random)
+        hindered = hindrance(endpoint, status, delivery, self._now(), _random)
+        if hindered is not None or endpoint is None or delivery.trigger is Trigger.TEST:
+            return hindered
+        return self._standing.resting(endpoint)
 
     async def _release(self, job: Job, delay: int) -> None:
         now = self._now()
         await self._move(job.delivery, released(job.delivery, now + delay, now))
 
-    async def _move(self, before: Delivery, moved: Delivery, *beside: Write) -> bool:
-        return await self._moves.make(Move(before, moved, beside))
+    async def _move(
+        self,
+        before: Delivery,
+        moved: Delivery,
+        attempt: Attempt | None = None,
+        told: Notice | None = None,
+    ) -> bool:
+        return await self._moves.make(Move(before, moved, attempt, told))
 
     def _pump(self) -> None:
         while not self._stopping and (job := self._turns.take()) is not None:
@@ -328,8 +343,7 @@ class Dispatcher:
             delivery = longer
         hindered = await self._hindered(delivery)
         if isinstance(hindered, Held):
-            log.info("delivery.held", extra=_ids(delivery, by=hindered.by, at=hindered.at))
-            await self._conclude(delivery, held(delivery, hindered, now))
+            await self._hold(delivery, hindered)
             return
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         if hindered is not None or endpoint is None:
@@ -340,16 +354,33 @@ class Dispatcher:
         if body is None:
             await self._give_up(delivery, GaveUp("event_expired"))
             return
+        leave = await self._standing.leave(endpoint, delivery)
+        if isinstance(leave, Held):
+            await self._hold(delivery, leave)
+            return
         began_at = self._now()
         post, exchange = await self._post(endpoint, delivery.event_id, body)
         verdict = judge(delivery, exchange.result, self._now(), _random)
         moved = after(delivery, verdict, exchange.result, self._now())
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
+        told = await self._last_words(endpoint, moved, verdict)
         self._tell(moved, verdict, exchange.phases.total / 1000)
-        await self._conclude(
-            delivery, moved, attempt, await self._last_words(endpoint, moved, verdict)
-        )
-        await self._follow_up(endpoint, moved, verdict)
+        # First, so that no further attempt begins at an endpoint that is to be left alone.
+        await self._answered(endpoint, leave, exchange.result)
+        await self._conclude(delivery, moved, attempt, told)
+        if isinstance(verdict, RetryAt):
+            await self._wake(moved, verdict.at)
+
+    async def _answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> None:
+        try:
+            turn = await self._standing.answered(endpoint, leave, result)
+        except (Unavailable, Contended) as error:
+            # The next answer says it again; this attempt's own result must still be written.
+            ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
+            log.warning("endpoint.unrecorded", extra=fields(**ours, cause=str(error)))
+            return
+        if turn.opened is not None:
+            await self._hold_waiting(endpoint.id, turn.opened)
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
@@ -376,6 +407,16 @@ class Dispatcher:
         self._tell(moved, verdict, 0)
         await self._conclude(delivery, moved)
 
+    async def _hold(self, delivery: Delivery, hold: Held) -> None:
+        log.info("delivery.held", extra=_ids(delivery, by=hold.by, at=hold.at))
+        await self._conclude(delivery, held(delivery, hold, self._now()))
+
+    async def _hold_waiting(self, endpoint_id: EndpointId, health: Health) -> None:
+        """Hold what waits in memory for an endpoint that is to be left alone."""
+        jobs = self._turns.withdraw(lambda job: job.delivery.endpoint_id == endpoint_id)
+        now = self._now()
+        await asyncio.gather(*(self._hold(job.delivery, resting(health, now)) for job in jobs))
+
     async def _last_words(
         self, endpoint: Endpoint, moved: Delivery, verdict: Verdict
     ) -> Notice | None:
@@ -391,14 +432,9 @@ class Dispatcher:
         attempt: Attempt | None = None,
         told: Notice | None = None,
     ) -> None:
-        beside: list[Write] = []
-        if attempt is not None:
-            beside.append(deliveries.record_attempt(before.tenant_id, attempt))
-        if told is not None:
-            beside += told.writes
         for n in range(1, RESULT_TRIES + 1):
             try:
-                if not await self._move(before, moved, *beside):
+                if not await self._move(before, moved, attempt, told):
                     log.warning("delivery.moved_by_another", extra=_ids(before))
                     return
             except (Unavailable, Contended):
@@ -410,19 +446,11 @@ class Dispatcher:
         if told is not None:
             self._standing.stored(told)
 
-    async def _follow_up(self, endpoint: Endpoint, moved: Delivery, verdict: Verdict) -> None:
-        match verdict:
-            case RetryAt(at):
-                delay = max(0, -(-(at - self._now()) // clock.SECOND))
-                if delay <= queue.LONGEST_DELAY and self._places.delivery_queue_url:
-                    wake = Wake.of(moved).encode()
-                    await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
-            case Delivered(disable=True) | GaveUp(disable=True):
-                gone = moved.last_status == 410
-                reason = "It answered 410 Gone." if gone else "It asked to be disabled."
-                await self._standing.disable(endpoint, reason, moved.last_error)
-            case Delivered() | GaveUp():
-                pass
+    async def _wake(self, moved: Delivery, at: int) -> None:
+        delay = max(0, -(-(at - self._now()) // clock.SECOND))
+        if delay <= queue.LONGEST_DELAY and self._places.delivery_queue_url:
+            wake = Wake.of(moved).encode()
+            await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
 
     def _tell(self, moved: Delivery, verdict: Verdict, seconds: float) -> None:
         decision = {Delivered: "delivered", RetryAt: "retry", GaveUp: "gave_up"}[type(verdict)]

@@ -5,16 +5,17 @@ attempt that was made, the event that says it was the last. What many decide whi
 under way goes into the next, so a burst of deliveries is few requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 from gateway.aws import Aws
 from gateway.gather import Gather, Outcomes
-from shared.delivery import Delivery
+from gateway.notices import Notice
+from shared.delivery import Attempt, Delivery
 from shared.errors import Contended, Unavailable
-from shared.store import deliveries
+from shared.store import deliveries, events
 from shared.store.dynamo import LARGEST_TRANSACTION, Write, together
 
 LARGEST_MOVES: Final = 24
@@ -27,16 +28,29 @@ class Move:
 
     before: Delivery
     after: Delivery
-    beside: tuple[Write, ...] = ()
+    attempt: Attempt | None = None
+    told: Notice | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return self.before.endpoint_id, self.before.event_id
 
     @property
-    def writes(self) -> tuple[Write, ...]:
-        """The move first: it is the one whose condition decides."""
-        return deliveries.moving(self.before.tenant_id, self.before, self.after), *self.beside
+    def actions(self) -> int:
+        """How many writes of a transaction it takes."""
+        return (
+            1 + (self.attempt is not None) + (0 if self.told is None else 1 + len(self.told.owed))
+        )
+
+    def writes(self, at: int) -> tuple[Write, ...]:
+        """To be sent now, at `at` (ms). The move comes first: its condition decides."""
+        tenant_id = self.before.tenant_id
+        writes = [deliveries.moving(tenant_id, self.before, self.after)]
+        if self.attempt is not None:
+            writes.append(deliveries.record_attempt(tenant_id, self.attempt))
+        if self.told is not None:
+            writes += self.told.writes(at)
+        return tuple(writes)
 
 
 class SupersededError(Exception):
@@ -46,8 +60,9 @@ class SupersededError(Exception):
 class Moves:
     """Makes moves. Open between `async with` and its end."""
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
         self._aws = aws
+        self._now = now
         self._gather = Gather(self._flush, _fits)
         self._stack = AsyncExitStack()
 
@@ -93,8 +108,11 @@ class Moves:
         """Write those that can be; the keys of the others."""
         left, superseded = list(moves), set[tuple[str, str]]()
         while left:
-            writes = [move.writes for move in left]
-            refusal = await self._aws.run(together([each for some in writes for each in some]))
+            at = self._now()
+            writes = [move.writes(at) for move in left]
+            refusal = await self._aws.run_within(
+                events.WITHIN, together([each for some in writes for each in some])
+            )
             if refusal is None:
                 break
             place, still = 0, list[Move]()
@@ -112,6 +130,6 @@ def _fits(gathered: Sequence[Move], move: Move) -> bool:
     # A transaction names no row twice: a second move of one delivery waits for the next.
     return (
         len(gathered) < LARGEST_MOVES
-        and sum(len(each.beside) + 1 for each in gathered) + len(move.beside) < LARGEST_TRANSACTION
+        and sum(each.actions for each in gathered) + move.actions <= LARGEST_TRANSACTION
         and all(each.key != move.key for each in gathered)
     )

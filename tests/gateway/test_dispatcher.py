@@ -29,7 +29,7 @@ from shared.store import deliveries, events, tenants, webhooks
 from shared.store.dynamo import Op, Range
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
-from shared.webhook import Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus, Health
 from tests.gateway.conftest import World
 from tests.gateway.receivers import Receiver, response, served
 from tests.gateway.waiting import until
@@ -89,6 +89,7 @@ async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple
         tenant_id=endpoint.tenant_id,
         type="endpoint.test",
         created_at=now,
+        recorded_at=now,
         body=body.decode(),
     )
     delivery = Delivery(
@@ -539,3 +540,88 @@ async def test_a_test_is_attempted_once_even_at_a_disabled_endpoint(world: World
     assert len(receiver.requests) == 1
     (attempt,) = await log_of(world, delivery)
     assert (attempt.trigger, attempt.outcome) == (Trigger.TEST, Outcome.GAVE_UP)
+
+
+async def endpoint_row(world: World, endpoint: Endpoint) -> Endpoint:
+    row = await world.aws.run(webhooks.read_endpoint(endpoint.tenant_id, endpoint.id))
+    assert row is not None
+    return row
+
+
+async def test_an_endpoint_that_keeps_failing_is_left_alone_and_probed_once(world: World) -> None:
+    """What it is owed is held, its tenant told; after the rest two gateways make one attempt."""
+    time = Clock()
+    bad, other = Receiver([response(500)]), Receiver()
+    async with (
+        served(bad) as bad_url,
+        served(other) as other_url,
+        opened(world, time) as one,
+        opened(world, time) as two,
+    ):
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, bad_url)
+        await world.endpoint(tenant_id, other_url, ("endpoint.*",))
+        owing = [await owed(world, endpoint) for _ in range(24)]
+        for delivery in owing:
+            one.hand_over(*delivery)
+        await until(lambda: len(other.requests) == 1)
+        await until(lambda: one.waiting + one.sending == 0)
+        told = json.loads(other.requests[0].body)
+        assert (told["type"], told["data"]["endpoint_id"]) == ("endpoint.failing", endpoint.id)
+        made = len(bad.requests)
+        assert made < 24
+        health = (await endpoint_row(world, endpoint)).health
+        assert (health.opened, health.failing_since is None) == (1, False)
+        born = one.born(
+            (await owed(world, endpoint, claim=False))[0], await endpoint_row(world, endpoint)
+        )
+        assert (born.state, born.held_by) == (DeliveryState.HELD, HeldBy.ENDPOINT_RESTING)
+        # What failed is tried again by its schedule, which does not run while the endpoint rests.
+        time.ahead = 40 * clock.SECOND
+        await one.sweep()
+        await until(lambda: one.waiting + one.sending == 0)
+        assert len(bad.requests) == made
+
+        time.ahead = (health.open_until or 0) - clock.millis() + 2 * clock.MINUTE
+        await asyncio.sleep(1.1)  # how long endpoints are remembered
+        await asyncio.gather(one.sweep(), two.sweep())
+        await until(lambda: one.waiting + one.sending + two.waiting + two.sending == 0)
+        assert len(bad.requests) == made + 1
+        assert (await endpoint_row(world, endpoint)).health.opened == 2
+
+        bad.answers = [response(204)]
+        health = (await endpoint_row(world, endpoint)).health
+        await asyncio.sleep(1.1)
+        for _ in range(12):
+            time.ahead += 10 * clock.MINUTE
+            await asyncio.gather(one.sweep(), two.sweep())
+            await until(lambda: one.waiting + one.sending + two.waiting + two.sending == 0)
+        for delivery, _ in owing:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+        assert (await endpoint_row(world, endpoint)).health == Health()
+        await until(lambda: len(other.requests) == 2)
+    assert json.loads(other.requests[1].body)["type"] == "endpoint.recovered"
+
+
+async def test_what_kept_failing_for_five_days_is_disabled(world: World) -> None:
+    """With a warning at half the time; what was on its way is given up, and its tenant told."""
+    time = Clock()
+    bad, other = Receiver([response(503)]), Receiver()
+    async with served(bad) as bad_url, served(other) as other_url, opened(world, time) as gateway:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, bad_url)
+        await world.endpoint(tenant_id, other_url, ("endpoint.*",))
+        for _ in range(30):
+            delivery, body = await owed(world, endpoint)
+            gateway.hand_over(msgspec.structs.replace(delivery, due_at=time() + CLAIM), body)
+            await until(lambda: gateway.waiting + gateway.sending == 0)
+            gateway._directory.forget(tenant_id)  # pyright: ignore[reportPrivateUsage] - not a second's wait each time
+            time.ahead += 5 * clock.HOUR
+            if (await endpoint_row(world, endpoint)).status is EndpointStatus.DISABLED:
+                break
+        row_now = await endpoint_row(world, endpoint)
+        assert row_now.status is EndpointStatus.DISABLED
+        assert row_now.health.failures >= 20
+        await until(lambda: len(other.requests) == 3)
+    kinds = [json.loads(request.body)["type"] for request in other.requests]
+    assert kinds == ["endpoint.failing"] * 2 + ["endpoint.disabled"]
