@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, Protocol, Self
 
 from gateway.aws import Aws
@@ -29,7 +30,7 @@ from gateway.recording import (
     stamped,
     without,
 )
-from shared import clock
+from gateway.stamps import Stamps
 from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
@@ -38,7 +39,6 @@ from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
 from shared.store.dynamo import LARGEST_TRANSACTION, transact
-from shared.store.events import WITHIN
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Outbox:
         self._fenced = fenced
         self._metrics = metrics
         self._now = now
-        self._stamp = 0
+        self._stamps = Stamps(aws, now)
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
@@ -176,7 +176,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._send(actions)
+            refusal = await self._stamps.run(partial(_request, actions))
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -190,15 +190,6 @@ class Outbox:
             if not actions:
                 return repeated
         raise Contended(f"a transaction was refused {TRIES} times")
-
-    async def _send(self, actions: Sequence[Action]) -> Refusal | None:
-        """One try, stamped now. The log relies on its being over in time."""
-        self._stamp = max(self._now(), self._stamp + 1)
-        try:
-            async with asyncio.timeout(WITHIN / clock.SECOND):
-                return await self._aws.run(_request(stamped(actions, self._stamp)))
-        except TimeoutError:
-            raise Unavailable("dynamodb", "transact_write_items", "took too long") from None
 
     def _stored(self, change: Change) -> None:
         self._metrics.events.labels(type=change.event.type).inc()
@@ -228,8 +219,8 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
     )
 
 
-def _request(actions: Sequence[Action]) -> Op[Refusal | None]:
-    """One request for all of the actions: None, or why not."""
-    writes = [action.write for action in actions]
+def _request(actions: Sequence[Action], at: int) -> Op[Refusal | None]:
+    """One request for all of the actions, recorded at `at`: None, or why not."""
+    writes = [action.write for action in stamped(actions, at)]
     op = writes[0].alone() if len(writes) == 1 else transact(writes)
     return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)
