@@ -9,8 +9,8 @@ and must find whatever appears from then on beyond it, so it is shown only what 
 What that rests on, part by part:
 
 - `WITHIN`: a writer gives a stamped request no longer than this and then stamps anew. If the first
-  one is carried out all the same, the second finds the event stored; its stamp is no older than the
-  time that the request was under way.
+  one is carried out all the same, the second finds the event stored. A writer that cannot break a
+  request off stamps it later by as much.
 - `SKEW`: how far writers' and readers' clocks may be apart.
 - `LAG`: how long the index may take to show a row that is written.
 
@@ -35,6 +35,9 @@ KEEP: Final = 30 * clock.DAY
 
 WITHIN: Final = 5 * clock.SECOND
 """How long a request that records an event may take, repeats included, from its stamp on."""
+UNBOUND: Final = 25 * clock.SECOND
+"""What a writer that cannot break a request off adds to its stamp: a function of the control plane
+ends after 30 s, and its requests with it."""
 SKEW: Final = 2 * clock.SECOND
 """Clocks that follow AWS's time service agree to a few milliseconds; this is for those that do not
 quite."""
