@@ -24,11 +24,13 @@ from shared import clock, ids, queue
 from shared.delivery import Delivery, DeliveryState, Wake
 from shared.events import EndpointTest, Ping, encode
 from shared.ids import EventId
+from shared.sealing import NONCE_BYTES, seal
+from shared.signing import webhook_secret
 from shared.store import deliveries, events, tenants, webhooks
 from shared.store.dynamo import Op
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
-from shared.webhook import Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus, rotated
 from tests.gateway.conftest import World
 from tests.gateway.receivers import Receiver, response, served
 from tests.gateway.waiting import until
@@ -132,6 +134,28 @@ async def test_a_handed_over_delivery_arrives_signed(
     facts: dict[str, Any] = vars(told)["zapgate"]
     assert facts["decision"] == "delivered"
     assert facts.keys() >= {"tenant_id", "endpoint_id", "event_id", "status", "seconds", "attempt"}
+
+
+async def test_a_rotation_reaches_the_wire_and_ends_there(world: World) -> None:
+    """Both secrets verify what arrives during the overlap; after it, the new one alone."""
+    turned, receiver = Clock(), Receiver()
+    async with served(receiver) as url, opened(world, turned) as dispatcher:
+        before = await world.endpoint(await world.tenant(), url)
+        old, new = world.secrets[before.id], webhook_secret(b"n" * 32)
+        sealed = seal(world.keyring.seals, before.owner, new, b"n" * NONCE_BYTES)
+        endpoint = rotated(before, sealed, clock.millis(), clock.MINUTE)
+        assert await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, before, endpoint))
+        for ahead in (0, clock.MINUTE):
+            turned.ahead = ahead
+            delivery, body = await owed(world, endpoint)
+            dispatcher.hand_over(delivery, body)
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    during, after = receiver.requests
+    for secret in (old, new):
+        standardwebhooks.Webhook(secret).verify(during.body, during.headers)
+    standardwebhooks.Webhook(new).verify(after.body, after.headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(old).verify(after.body, after.headers)
 
 
 async def test_a_delivery_alone_is_few_requests(world: World) -> None:
