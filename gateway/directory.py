@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from gateway.aws import Aws
+from shared import headers
 from shared.ids import EndpointId, TenantId
 from shared.sealing import unseal
 from shared.store import tenants, webhooks
@@ -113,6 +114,10 @@ class Directory:
     def secrets(self, endpoint: Endpoint, now: int) -> tuple[str, ...]:
         """The secrets that sign for the endpoint at `now` (ms), newest first. Raises Forged."""
         return tuple(self._opened(endpoint.owner, each) for each in live_secrets(endpoint, now))
+
+    def headers(self, endpoint: Endpoint) -> dict[str, str]:
+        """The tenant's own headers for the endpoint. Raises Forged."""
+        return headers.opened(self._seals, endpoint)
 
     def _opened(self, owner: str, sealed: bytes) -> str:
         key = owner, sealed

@@ -20,15 +20,15 @@ from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.gather import Gather, Outcomes
 from gateway.metrics import Metrics
-from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
-from shared.aws import Op, Refusal
+from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
-from shared.ids import EndpointId, EventId, TenantId
+from shared.ids import EventId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
-from shared.store.dynamo import LARGEST_TRANSACTION, transact
+from shared.store.dynamo import LARGEST_TRANSACTION, together
+from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ FLUSH_SECONDS: Final = 3.0
 class Deliverer(Protocol):
     """What the outbox needs of the dispatcher."""
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        """Whether one more delivery may wait in memory."""
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        """A new delivery as it comes into the table: claimed, due, or held."""
         ...
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt a claimed delivery as soon as it is its turn."""
+        """Attempt a delivery that was born claimed as soon as it is its turn."""
         ...
 
 
@@ -100,15 +100,7 @@ class Outbox:
         endpoints = await self._directory.endpoints(session.tenant_id)
         now = self._now()
         stored = [
-            self._gather.add(
-                change_of(
-                    session,
-                    entry.event,
-                    endpoints,
-                    now,
-                    lambda endpoint: self._deliverer.room(endpoint.tenant_id, endpoint.id),
-                )
-            )
+            self._gather.add(change_of(session, entry.event, endpoints, now, self._deliverer.born))
             for entry in entries
         ]
         outcomes = await asyncio.gather(*stored, return_exceptions=True)
@@ -150,7 +142,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._aws.run(_request(actions))
+            refusal = await self._aws.run(together([action.write for action in actions]))
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -191,10 +183,3 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
-
-
-def _request(actions: Sequence[Action]) -> Op[Refusal | None]:
-    """One request for all of the actions: None, or why not."""
-    writes = [action.write for action in actions]
-    op = writes[0].alone() if len(writes) == 1 else transact(writes)
-    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)
