@@ -37,7 +37,7 @@ from gateway.delivery import (
 )
 from gateway.directory import Directory
 from gateway.egress import DEADLINE, Egress
-from gateway.fairness import Limits, Turns
+from gateway.fairness import Lane, Limits, Load, Slot, Turns, load_of
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from shared import clock, ids, queue
@@ -168,14 +168,15 @@ class Dispatcher:
 
     def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
         """Whether one more delivery to this endpoint may wait in memory."""
-        return not self._stopping and self._turns.room(tenant_id, endpoint_id)
+        return not self._stopping and self._turns.room(tenant_id, endpoint_id, Lane.FIRST)
 
     def hand_over(self, delivery: Delivery, body: bytes | None) -> None:
         """Attempt a claimed delivery when it is its turn."""
         if self._stopping or self._turns.waiting >= OVERFLOW * self._limits.room:
             return  # its claim lapses, and the sweeper of whoever is there finds it
         carried = body if body is not None and len(body) <= LARGEST_CARRIED else None
-        self._turns.add(delivery.tenant_id, delivery.endpoint_id, Job(delivery, carried))
+        lane = Lane.FIRST if delivery.attempt <= 1 else Lane.RETRY
+        self._turns.add(delivery.tenant_id, delivery.endpoint_id, Job(delivery, carried), lane)
         self._pump()
 
     async def sweep(self) -> None:
@@ -237,7 +238,8 @@ class Dispatcher:
         if self._stopping:
             return False
         now = self._now()
-        if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
+        lane = Lane.RETRY if delivery.attempt else Lane.FIRST
+        if not self._turns.room(delivery.tenant_id, delivery.endpoint_id, lane):
             self._metrics.sidelined.inc()
             later = msgspec.structs.replace(delivery, due_at=now + _sideline())
             return await self._move(delivery, later)
@@ -254,33 +256,36 @@ class Dispatcher:
         return await self._aws.run(deliveries.move_delivery(before.tenant_id, before, moved))
 
     def _pump(self) -> None:
-        while not self._stopping and (job := self._turns.take()) is not None:
+        while not self._stopping and (slot := self._turns.take()) is not None:
             self._idle.clear()
-            task = self._tasks.create_task(self._turn(job), name="delivery")
+            task = self._tasks.create_task(self._turn(slot), name="delivery")
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
 
-    async def _turn(self, job: Job) -> None:
-        delivery = job.delivery
+    async def _turn(self, slot: Slot[Job]) -> None:
+        delivery = slot.job.delivery
+        load, seconds = Load.NEUTRAL, None
         try:
-            await self._attempt(job)
+            result, seconds = await self._attempt(slot.job)
+            load = Load.NEUTRAL if result is None else load_of(result)
         except (Unavailable, Contended) as error:
             log.warning("delivery.unrecorded", extra=_ids(delivery, cause=str(error)))
         except Exception:
             log.exception("delivery.failed", extra=_ids(delivery))
         finally:
-            self._turns.done(delivery.tenant_id, delivery.endpoint_id)
+            self._turns.done(slot, load, seconds)
             if self._turns.sending == 0:
                 self._idle.set()
             self._pump()
 
-    async def _attempt(self, job: Job) -> None:
+    async def _attempt(self, job: Job) -> tuple[Result | None, float | None]:
+        """What came of it and how many seconds it took; None where no attempt was made."""
         delivery, now = job.delivery, self._now()
         if delivery.due_at is None or delivery.due_at - now < CLAIM_MARGIN:
             # It waited long for its turn.
             longer = msgspec.structs.replace(delivery, due_at=now + CLAIM, updated_at=now)
             if not await self._move(delivery, longer):
-                return
+                return None, None
             delivery = longer
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         status = await self._directory.status(delivery.tenant_id)
@@ -288,7 +293,7 @@ class Dispatcher:
         if isinstance(hindered, Held):
             log.info("delivery.held", extra=_ids(delivery, error=hindered.error, at=hindered.at))
             await self._conclude(delivery, held(delivery, hindered, now))
-            return
+            return None, None
         verdict: Verdict | None = hindered
         result: Result | None = None
         seconds = 0.0
@@ -305,6 +310,7 @@ class Dispatcher:
         self._tell(moved, verdict, seconds)
         await self._conclude(delivery, moved)
         await self._follow_up(endpoint, moved, verdict)
+        return result, None if result is None else seconds
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes

@@ -302,7 +302,7 @@ async def test_what_is_suspended_waits_and_then_arrives(
 async def test_a_slow_receiver_holds_up_only_itself(world: World) -> None:
     """While one tenant's endpoint hangs on all it may, another tenant's event arrives at once."""
     slow, quick = Receiver(pause=1.0), Receiver()
-    limits = Limits(slots=4, tenant_slots=3, endpoint_slots=2)
+    limits = Limits(slots=4, endpoint_slots=2)
     async with (
         served(slow) as slow_url,
         served(quick) as quick_url,
