@@ -15,7 +15,7 @@ is not lost: its row waits in the table.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar, assert_never
 
 from gateway.delivery import Answer, Fault, Result
@@ -24,7 +24,7 @@ from shared.ids import EndpointId, TenantId
 T = TypeVar("T")
 
 
-class Lane(Enum):
+class Lane(StrEnum):
     """Why a delivery waits: what just happened goes before what is tried or asked for again."""
 
     FIRST = "first"
