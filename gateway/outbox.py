@@ -18,7 +18,7 @@ from typing import Final, Protocol, Self
 from gateway.aws import Aws
 from gateway.directory import Directory
 from gateway.frames import Entry
-from gateway.gather import Gather, Outcomes
+from gateway.gather import Gather, Outcomes, Turn
 from gateway.metrics import Metrics
 from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
 from shared.aws import Op, Refusal
@@ -70,7 +70,7 @@ class Outbox:
         self._fenced = fenced
         self._metrics = metrics
         self._now = now
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -184,6 +184,11 @@ class Outbox:
             for delivery in change.deliveries:
                 if delivery.state is DeliveryState.SENDING:
                     self._deliverer.hand_over(delivery, body)
+
+
+def _turn(change: Change) -> Turn:
+    """Tenants take turns; a session's events keep their order."""
+    return change.session.tenant_id, change.session.id
 
 
 def _fits(gathered: Sequence[Change], change: Change) -> bool:
