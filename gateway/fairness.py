@@ -8,8 +8,8 @@ the receivers are quick or slow. Endpoints not known to be quick have half of al
 them, shared by the same rule, so that no number of slow ones keeps the quick ones waiting.
 
 How many attempts an endpoint bears at a time is found out: more after a round of successes, half
-after a sign of too much. What may wait in memory is bounded for each and in all. What finds no room
-is not lost: its row waits in the table.
+after a sign of too much. What may wait in memory is bounded for each and in all, and shared like
+the slots. What finds no room is not lost: its row waits in the table.
 """
 
 from collections import OrderedDict, deque
@@ -41,7 +41,7 @@ _PARTS: Final = {Lane.FIRST: 1, Lane.RETRY: 2, Lane.REPLAY: 8}
 _SLOW_PARTS: Final = 2
 """Slow endpoints have one of so many parts of the slots."""
 _RESERVE_PARTS: Final = 32
-"""One of so many parts of the slots is left to tenants who hold none."""
+"""One of so many parts of slots and of room is left to tenants who hold none."""
 
 SLOW: Final = 2.0
 """Seconds: an endpoint counts as slow until an attempt takes less, and when one takes as long."""
@@ -192,13 +192,11 @@ class _Queue(Generic[T]):
                 del self._by_held[held]
 
     def first(self, below: int) -> _Tenant[T] | None:
-        """The next one that holds nothing, or less than `below`."""
+        """The next one that holds less."""
         if not self._by_held:
             return None
         least = min(self._by_held)
-        if least >= max(1, below):
-            return None
-        return next(iter(self._by_held[least].values()))
+        return next(iter(self._by_held[least].values())) if least < below else None
 
 
 class Turns(Generic[T]):
@@ -221,12 +219,15 @@ class Turns(Generic[T]):
 
     def room(self, tenant_id: TenantId, endpoint_id: EndpointId, lane: Lane) -> bool:
         """Whether one more may wait for this endpoint in this lane."""
-        if not _roomy(self._waiting, lane, self._limits.room):
+        room = self._limits.room
+        if not _roomy(self._waiting, lane, room):
             return False
         tenant = self._tenants.get(tenant_id)
         if tenant is None:
             return True
         if not _roomy(tenant.waiting, lane, self._limits.tenant_room):
+            return False
+        if sum(tenant.waiting.values()) >= _most(room - self.waiting, room):
             return False
         endpoint = tenant.endpoints.get(endpoint_id)
         if endpoint is None:
@@ -331,8 +332,8 @@ class Turns(Generic[T]):
         for slow in (slow_next, not slow_next):
             slots = self._slow_slots if slow else self._limits.slots
             left = min(free, slots - self._slow) if slow else free
-            tenant = self._queues[lane, slow].first(left - slots // _RESERVE_PARTS)
-            if left > 0 and tenant is not None:
+            tenant = self._queues[lane, slow].first(_most(left, slots))
+            if tenant is not None:
                 self._slow_next[lane] = not slow
                 return self._take_of(tenant, lane, slow=slow)
         return None
@@ -415,6 +416,11 @@ class Turns(Generic[T]):
 
 def _part(whole: int, parts: int) -> int:
     return max(1, whole // parts)
+
+
+def _most(left: int, whole: int) -> int:
+    """What a tenant may hold, less than: as much as it leaves, and something while there is any."""
+    return max(min(left, 1), left - whole // _RESERVE_PARTS)
 
 
 def _roomy(waiting: dict[Lane, int], lane: Lane, room: int) -> bool:

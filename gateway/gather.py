@@ -50,16 +50,17 @@ class _Lines(Generic[T]):
 
     def take(self, fits: Callable[[T], bool]) -> _Handed[T] | None:
         """The next one; None where there is none, or it does not fit and keeps its turn."""
-        for owner, lines in self._owners.items():
-            for line, waiting in lines.items():
-                if not fits(waiting[0].item):
-                    return None
-                handed = waiting.popleft()
-                self._count -= 1
-                _had_turn(lines, line, over=not waiting)
-                _had_turn(self._owners, owner, over=not lines)
-                return handed
-        return None
+        if not self._owners:
+            return None
+        owner, lines = next(iter(self._owners.items()))
+        line, waiting = next(iter(lines.items()))
+        if not fits(waiting[0].item):
+            return None
+        handed = waiting.popleft()
+        self._count -= 1
+        _had_turn(lines, line, over=not waiting)
+        _had_turn(self._owners, owner, over=not lines)
+        return handed
 
 
 class Gather(Generic[T]):

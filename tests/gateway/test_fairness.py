@@ -162,19 +162,39 @@ def test_a_lane_that_is_alone_takes_every_turn() -> None:
     assert len(taken(turns)) == 20
 
 
-@pytest.mark.parametrize(("lane", "room"), [(Lane.FIRST, 8), (Lane.RETRY, 4), (Lane.REPLAY, 1)])
-def test_each_lane_has_its_part_of_the_room(lane: Lane, room: int) -> None:
+@pytest.mark.parametrize(("lane", "room"), [(Lane.FIRST, 64), (Lane.RETRY, 32), (Lane.REPLAY, 8)])
+@pytest.mark.parametrize(
+    "limits", [Limits(room=64), Limits(tenant_room=64), Limits(endpoint_room=64)]
+)
+def test_each_lane_has_its_part_of_the_room(limits: Limits, lane: Lane, room: int) -> None:
     """What is tried again does not fill the memory that fresh events need."""
-    limits = [Limits(room=8), Limits(tenant_room=8), Limits(endpoint_room=8)]
-    for limit in limits:
-        turns: Turns[str] = Turns(limit)
-        waiting = 0
-        while turns.room(QUIET, EP, lane):
-            turns.add(QUIET, EP, "job", lane)
-            waiting += 1
-        assert waiting == room
-        assert turns.room(QUIET, EP, Lane.FIRST) is (lane is not Lane.FIRST)
-        assert turns.room(QUIET, OTHER, Lane.FIRST) is (waiting < 8 or limit is limits[-1])
+    turns: Turns[str] = Turns(limits)
+    waiting = 0
+    while True:
+        # Where the whole room is small, a tenant finds less of it.
+        tenant = TenantId(f"t{waiting}") if limits.room == 64 else QUIET
+        if not turns.room(tenant, EP, lane):
+            break
+        turns.add(tenant, EP, "job", lane)
+        waiting += 1
+    assert waiting == room
+    assert turns.room(TenantId("t0"), EP, Lane.FIRST) is (waiting < limits.room)
+
+
+@pytest.mark.parametrize("tenants", [1, 2, 10])
+def test_a_tenant_leaves_as_much_room_as_it_takes(tenants: int) -> None:
+    """What waits for slow receivers does not keep other tenants' events out of memory."""
+    turns: Turns[str] = Turns(Limits(room=640, tenant_room=1_000))
+    waiting: Counter[int] = Counter()
+    for number in range(1_000):
+        tenant = TenantId(f"t{number % tenants}")
+        endpoint = EndpointId(f"e{number}")
+        if turns.room(tenant, endpoint, Lane.FIRST):
+            turns.add(tenant, endpoint, "job", Lane.FIRST)
+            waiting[number % tenants] += 1
+    share = (640 - 20) / (tenants + 1)
+    assert all(abs(each - share) <= 1 for each in waiting.values())
+    assert turns.room(QUIET, EP, Lane.FIRST)
 
 
 def test_an_endpoint_is_trusted_with_more_after_each_round_of_successes() -> None:
@@ -366,6 +386,8 @@ class Fairness(RuleBasedStateMachine):
                 (of_endpoint, LIMITS.endpoint_room),
             )
         )
+        left = LIMITS.room - len(self.waiting)
+        full = full or (len(of_tenant) > 0 and len(of_tenant) >= left)
         assert self.turns.room(tenant, endpoint, lane) is not full
         if full:
             return
