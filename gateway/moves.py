@@ -18,6 +18,7 @@ from gateway.stamps import Stamps
 from shared.aws import Op, Refusal
 from shared.delivery import Attempt, Delivery
 from shared.errors import Contended, Unavailable
+from shared.ids import TenantId
 from shared.store import deliveries
 from shared.store.dynamo import LARGEST_TRANSACTION, Write, together
 
@@ -65,7 +66,7 @@ class Moves:
 
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
         self._stamps = Stamps(aws, now)
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -132,6 +133,10 @@ def _fits(gathered: Sequence[Move], move: Move) -> bool:
         and sum(each.actions for each in gathered) + move.actions <= LARGEST_TRANSACTION
         and all(each.key != move.key for each in gathered)
     )
+
+
+def _turn(move: Move) -> tuple[TenantId, None]:
+    return move.before.tenant_id, None
 
 
 def _request(moves: Sequence[Move], at: int) -> Op[Refusal | None]:

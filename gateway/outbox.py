@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 from gateway.aws import Aws
 from gateway.directory import Directory
 from gateway.frames import Entry
-from gateway.gather import Gather, Outcomes
+from gateway.gather import Gather, Outcomes, Turn
 from gateway.metrics import Metrics
 from gateway.recording import (
     LARGEST_REQUEST,
@@ -85,7 +85,7 @@ class Outbox:
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -203,6 +203,11 @@ class Outbox:
             for delivery in change.deliveries:
                 if delivery.state is DeliveryState.SENDING:
                     self._deliverer.hand_over(delivery, body)
+
+
+def _turn(change: Change) -> Turn:
+    """Tenants take turns; a session's events keep their order."""
+    return change.session.tenant_id, change.session.id
 
 
 def _fits(gathered: Sequence[Change], change: Change) -> bool:
