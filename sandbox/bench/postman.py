@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final, Self
 
+from gateway import garbage
 from gateway.aws import Aws
 from gateway.frames import Entry
 from gateway.recorder import Recorder
@@ -175,6 +176,7 @@ STORES: Final[dict[str, Callable[[Any], Aws]]] = {
 async def main(store: str, sink: str) -> None:
     settings = env.settings()
     logs.configure(settings.log_level)
+    garbage.settle()
     async with run_parts(settings, STORES[store](settings)) as parts:
         postman = Postman(parts, sink)
         await postman.prepare()
