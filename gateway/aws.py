@@ -9,7 +9,7 @@ import importlib.metadata
 import random
 from collections import Counter
 from contextlib import AsyncExitStack
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 import aioboto3
 import msgspec
@@ -88,7 +88,7 @@ class Plain(JSONSerializer):
     """
 
     def serialize_to_request(self, parameters: Params, operation_model: Any) -> dict[str, Any]:
-        bodiless: Any = super().serialize_to_request({}, operation_model)  # pyright: ignore[reportUnknownMemberType] (botocore has no types)
+        bodiless = cast("dict[str, Any]", super().serialize_to_request({}, operation_model))  # pyright: ignore[reportUnknownMemberType] (botocore has no types)
         return {**bodiless, "body": msgspec.json.encode(parameters)}
 
 

@@ -90,9 +90,6 @@ class Postman:
                     await asyncio.sleep(begun + turn / QUIET - time.monotonic())
                     handed |= self._hand(self._quiet[turn % QUIET])
             neighbour.cancel()
-        for line in self._quiet:
-            await line.idle.wait()
-        await asyncio.sleep(1)  # what was recorded last is on its way
         waiting, sending = self._parts.dispatcher.waiting, self._parts.dispatcher.sending
         return {"handed": handed, "waiting": waiting, "sending": sending, **spent.told()}
 

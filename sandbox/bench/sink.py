@@ -9,7 +9,7 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,9 @@ from sandbox.processes import free_port, run_plane
 from shared import clock
 
 SLOW_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 0.1
+PATIENCE: Final = 30.0
+"""Seconds until what has not come counts as lost."""
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID: Final = re.compile(rb"\r\nwebhook-id: *(\S+)", re.IGNORECASE)
@@ -54,6 +57,16 @@ class Sink:
         """What came since the last time, in order."""
         async with self._http.get(f"{self.url}/-/seen") as answer:
             return _ARRIVALS.decode(await answer.read())
+
+    async def until(self, ids: Iterable[str]) -> list[Arrival]:
+        """Likewise, once all of these have come, or do not come any more."""
+        missing, arrivals = set(ids), list[Arrival]()
+        deadline = time.monotonic() + PATIENCE
+        while missing and time.monotonic() < deadline:
+            arrivals += (more := await self.take())
+            missing.difference_update(each.id for each in more)
+            await asyncio.sleep(LOOK_SECONDS if missing else 0)
+        return arrivals
 
 
 @asynccontextmanager
