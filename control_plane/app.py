@@ -25,6 +25,7 @@ from control_plane import (
     openapi,
     pairing,
     problems,
+    rotation,
     sessions,
     tenants,
     webhooks,
@@ -117,7 +118,7 @@ def _routes(plane: Plane) -> list[Router]:
         ("Sessions", [*sessions.ROUTES, *lifecycle.ROUTES]),
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
-        ("Webhooks", [*webhooks.ROUTES, *deliveries.ROUTES]),
+        ("Webhooks", [*webhooks.ROUTES, *rotation.ROUTES, *deliveries.ROUTES]),
         ("Events", [*events.ROUTES, *event_log.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )

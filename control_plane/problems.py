@@ -186,7 +186,7 @@ def misfit(error: msgspec.DecodeError, kind: object = None) -> Problem:
     field = _FIELD.match(message)
     if field is not None:
         code = "missing" if field["what"].startswith("missing") else "unknown"
-        pointer = f"{pointer}/{_escaped(field['name'])}"
+        pointer = f"{pointer}/{escaped(field['name'])}"
         detail = f"The field is {'required' if code == 'missing' else 'not known here'}."
         fault = Fault(code=code, detail=detail, pointer=pointer)
         return Problem("invalid_request", f"{pointer}: {detail}", errors=[fault])
@@ -212,9 +212,9 @@ def _allowed(hint: object) -> str:
     return next(filter(None, said), "")
 
 
-def _escaped(name: str) -> str:
-    # RFC 6901: these two characters are written as escapes in a pointer. An unknown name is the
-    # caller's own text and may be as long as a body.
+def escaped(name: str) -> str:
+    """A name as a step of a JSON Pointer, cut: it is the caller's own and may be of any length."""
+    # RFC 6901: these two characters are written as escapes.
     return name[:100].replace("~", "~0").replace("/", "~1")
 
 

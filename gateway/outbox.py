@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Final, Protocol, Self
 
 from gateway.aws import Aws
@@ -21,24 +20,16 @@ from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.gather import Gather, Outcomes
 from gateway.metrics import Metrics
-from gateway.recording import (
-    LARGEST_REQUEST,
-    Action,
-    Change,
-    change_of,
-    fold,
-    stamped,
-    without,
-)
+from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from gateway.stamps import Stamps
-from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
-from shared.ids import EndpointId, EventId, SessionId, TenantId
+from shared.ids import EventId, SessionId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
-from shared.store.dynamo import LARGEST_TRANSACTION, transact
+from shared.store.dynamo import LARGEST_TRANSACTION
+from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +42,12 @@ FLUSH_SECONDS: Final = 3.0
 class Deliverer(Protocol):
     """What the outbox needs of the dispatcher."""
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        """Whether one more delivery may wait in memory."""
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        """A new delivery as it comes into the table: claimed, due, or held."""
         ...
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt a claimed delivery as soon as it is its turn."""
+        """Attempt a delivery that was born claimed as soon as it is its turn."""
         ...
 
 
@@ -115,15 +106,7 @@ class Outbox:
         now = self._now()
         self._behind.discard(session.id)
         stored = [
-            self._gather.add(
-                change_of(
-                    session,
-                    entry.event,
-                    endpoints,
-                    now,
-                    lambda endpoint: self._deliverer.room(endpoint.tenant_id, endpoint.id),
-                )
-            )
+            self._gather.add(change_of(session, entry.event, endpoints, now, self._deliverer.born))
             for entry in entries
         ]
         outcomes = await asyncio.gather(*stored, return_exceptions=True)
@@ -176,7 +159,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._stamps.run(partial(_request, actions))
+            refusal = await self._stamps.run([action.write for action in actions])
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -217,10 +200,3 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
-
-
-def _request(actions: Sequence[Action], at: int) -> Op[Refusal | None]:
-    """One request for all of the actions, recorded at `at`: None, or why not."""
-    writes = [action.write for action in stamped(actions, at)]
-    op = writes[0].alone() if len(writes) == 1 else transact(writes)
-    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)

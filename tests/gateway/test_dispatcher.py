@@ -21,11 +21,12 @@ from gateway.egress import Egress
 from gateway.fairness import Limits
 from gateway.metrics import Metrics
 from shared import clock, ids, queue
-from shared.delivery import Delivery, DeliveryState, Wake
+from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, Trigger, Wake
 from shared.events import EndpointTest, Ping, encode
 from shared.ids import EventId
+from shared.session import Session
 from shared.store import deliveries, events, tenants, webhooks
-from shared.store.dynamo import Op
+from shared.store.dynamo import Op, Range
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
 from shared.webhook import Endpoint, EndpointStatus
@@ -61,6 +62,20 @@ async def opened(
         ) as dispatcher,
     ):
         yield dispatcher
+
+
+def nobody(_: Session) -> None:
+    """No session is fenced here."""
+
+
+def parts_of(world: World) -> dict[str, Any]:
+    """What an outbox beside the dispatcher needs."""
+    return {
+        "aws": world.aws,
+        "directory": Directory(world.aws, world.keyring.seals, memory=1),
+        "fenced": nobody,
+        "metrics": Metrics(),
+    }
 
 
 async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple[Delivery, bytes]:
@@ -101,6 +116,12 @@ async def row(world: World, delivery: Delivery) -> Delivery:
     )
     assert found is not None
     return found
+
+
+async def log_of(world: World, delivery: Delivery) -> tuple[Attempt, ...]:
+    rows = Range(limit=100, newest_first=False)
+    op = deliveries.every_attempt(delivery.tenant_id, delivery.endpoint_id, delivery.event_id, rows)
+    return (await world.aws.run(op)).rows
 
 
 def came_to(world: World, delivery: Delivery, state: DeliveryState) -> Callable[[], Any]:
@@ -144,10 +165,10 @@ async def test_a_delivery_alone_is_few_requests(world: World) -> None:
         await asyncio.sleep(0.1)  # let the first sweep pass
         before = Counted(world.aws)
         dispatcher.hand_over(*first)
-        await until(lambda: before.since("PutItem") == 1)
+        await until(lambda: before.since("TransactWriteItems") == 1)
         assert before.since("GetItem") == 1
         dispatcher.hand_over(*second)
-        await until(lambda: before.since("PutItem") == 2)
+        await until(lambda: before.since("TransactWriteItems") == 2)
         assert before.since("GetItem") == 1
 
 
@@ -180,6 +201,13 @@ async def test_a_failure_is_tried_again_by_the_queue(
     signatures = {request.headers["webhook-signature"] for request in receiver.requests}
     assert len(signatures) == 3
     assert (await row(world, delivery)).attempt == 3
+    attempts = await log_of(world, delivery)
+    assert [(each.number, each.status, each.outcome) for each in attempts] == [
+        (1, 500, Outcome.RETRY),
+        (2, 302, Outcome.RETRY),
+        (3, 200, Outcome.DELIVERED),
+    ]
+    assert [each.next_at is None for each in attempts] == [False, False, True]
 
 
 async def test_a_repeated_or_stale_wake_up_sends_nothing_twice(world: World) -> None:
@@ -283,11 +311,11 @@ async def test_what_is_suspended_waits_and_then_arrives(
         dispatcher.hand_over(delivery, body)
         seen: set[int | None] = set()
         for _ in range(15):
-            await until(came_to(world, delivery, DeliveryState.WAITING))
+            await until(came_to(world, delivery, DeliveryState.HELD))
             waiting = await row(world, delivery)
-            assert (waiting.attempt, waiting.last_error) == (0, "tenant_suspended")
+            assert (waiting.attempt, waiting.held_by) == (0, HeldBy.TENANT_SUSPENDED)
             seen.add(waiting.due_at)
-            time.ahead += clock.HOUR + clock.MINUTE
+            time.ahead += 7 * clock.HOUR
             if len(seen) < 15:
                 await dispatcher.sweep()
                 await until(lambda: dispatcher.sending == 0)
@@ -412,3 +440,103 @@ async def test_a_secret_that_cannot_be_read_follows_the_schedule(world: World) -
     assert found.last_error == "secret_unreadable"
     assert found.due_at is not None
     assert found.due_at > clock.millis()
+
+
+async def test_the_log_says_what_was_sent_and_answered_without_a_secret(world: World) -> None:
+    """Headers and the beginning of the answer are there; what signs is masked."""
+    receiver = Receiver([response(422, "x-reason: taste", body=b"no thanks")])
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.WAITING))
+    (attempt,) = await log_of(world, delivery)
+    assert (attempt.status, attempt.error, attempt.url) == (422, "http_422", url)
+    assert attempt.request_headers["webhook-id"] == delivery.event_id
+    assert attempt.request_headers["webhook-signature"] == "***"
+    assert attempt.phases is not None
+    assert attempt.phases.total > 0
+
+
+async def test_an_attempt_that_was_lost_is_in_the_log(world: World) -> None:
+    """A claim that lapsed counts as an attempt, and the log says that its end is not known."""
+    time = Clock()
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, _ = await owed(world, endpoint)
+        time.ahead = CLAIM + dispatcher_module.GRACE
+        await dispatcher.sweep()
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+        assert (await row(world, delivery)).attempt == 2
+    attempts = await log_of(world, delivery)
+    assert [each.outcome for each in attempts] == [Outcome.INTERRUPTED, Outcome.DELIVERED]
+
+
+async def test_what_is_paused_is_held_and_comes_when_it_is_resumed(world: World) -> None:
+    """No attempt is made or counted meanwhile, however the delivery came."""
+    time = Clock()
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        paused = msgspec.structs.replace(endpoint, status=EndpointStatus.PAUSED)
+        assert await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, endpoint, paused))
+        in_hand, body = await owed(world, endpoint)
+        dispatcher.hand_over(in_hand, body)
+        due, _ = await owed(world, endpoint, claim=False)
+        time.ahead = 2 * dispatcher_module.GRACE
+        await dispatcher.sweep()
+        for delivery in (in_hand, due):
+            await until(came_to(world, delivery, DeliveryState.HELD))
+            held = await row(world, delivery)
+            assert (held.attempt, held.held_by) == (0, HeldBy.ENDPOINT_PAUSED)
+        seen = msgspec.structs.replace(paused, version=1)
+        assert await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, seen, endpoint))
+        await asyncio.sleep(1.1)  # how long endpoints are remembered
+        time.ahead += clock.HOUR
+        await dispatcher.sweep()
+        for delivery in (in_hand, due):
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 2
+
+
+async def test_what_was_tried_for_the_last_time_is_told_to_the_tenants_other_endpoints(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never to the one it is about; and nothing is told of what becomes of the telling."""
+    monkeypatch.setattr("gateway.delivery.SCHEDULE", (0,))
+    bad, good = Receiver([response(500)]), Receiver([response(500)])
+    async with served(bad) as bad_url, served(good) as good_url, opened(world) as dispatcher:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, bad_url)
+        await world.endpoint(tenant_id, good_url, ("delivery.*",))
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.GAVE_UP))
+        await until(lambda: len(good.requests) == 1)
+        await until(lambda: dispatcher.sending == 0)
+    told = json.loads(good.requests[0].body)
+    assert told["type"] == "delivery.exhausted"
+    assert told["data"]["event_id"] == delivery.event_id
+    assert told["data"]["last_status"] == 500
+    assert len(bad.requests) == 1
+    listed = await world.aws.run(
+        events.every_event(tenant_id, Range(limit=9), between=("evt_", "evt_z"))
+    )
+    assert sorted(each.type for each in listed.rows) == ["delivery.exhausted", "endpoint.test"]
+
+
+async def test_a_test_is_attempted_once_even_at_a_disabled_endpoint(world: World) -> None:
+    """It is how one finds out whether enabling it again makes sense."""
+    receiver = Receiver([response(500)])
+    async with served(receiver) as url, opened(world) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        disabled = msgspec.structs.replace(endpoint, status=EndpointStatus.DISABLED)
+        await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, endpoint, disabled))
+        delivery, body = await owed(world, endpoint)
+        trial = msgspec.structs.replace(delivery, trigger=Trigger.TEST)
+        dispatcher.hand_over(trial, body)
+        await until(came_to(world, delivery, DeliveryState.GAVE_UP))
+    assert len(receiver.requests) == 1
+    (attempt,) = await log_of(world, delivery)
+    assert (attempt.trigger, attempt.outcome) == (Trigger.TEST, Outcome.GAVE_UP)

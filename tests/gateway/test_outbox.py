@@ -10,6 +10,7 @@ import pytest
 
 from gateway import stamps
 from gateway.aws import Aws
+from gateway.delivery import claimed
 from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.metrics import Metrics
@@ -26,12 +27,13 @@ from shared.events import (
     SessionEvent,
     decode,
 )
-from shared.ids import EndpointId, EventId, MessageId, TenantId
+from shared.ids import EventId, MessageId, TenantId
 from shared.message import Message, MessageStatus, Text
 from shared.session import Pairing, Session, SessionState
 from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Range
 from shared.store.events import LATEST, StoredEvent
+from shared.webhook import Endpoint
 from tests.gateway.conftest import World
 
 T = TypeVar("T")
@@ -47,8 +49,8 @@ class Deliverer:
         self.full = False
         self.taken: list[tuple[Delivery, bytes]] = []
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        return not self.full
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        return delivery if self.full else claimed(delivery, clock.millis())
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
         self.taken.append((delivery, body))
