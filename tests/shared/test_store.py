@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from shared.aws import Refusal, conflicted
 from shared.env import Places, settings
 from shared.errors import Misconfigured
 from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
-from shared.store import dynamo, keys, tenants
+from shared.store import dynamo, events, keys, tenants
 from shared.store.dynamo import Expression
+from shared.store.events import StoredEvent
 from tests.strategies import some_ids
 
 VALUES = st.recursive(
@@ -52,6 +54,52 @@ def test_no_key_of_one_tenant_names_another_s_row(a: str, b: str, x: str, y: str
     assert not set(_every_key(a, x)) & set(_every_key(b, y))
     assert all(partition.startswith(f"T#{a}") for partition, _ in _every_key(a, x))
     assert len(set(_every_key(a, x))) == len(_every_key(a, x))
+
+
+EVENT = StoredEvent(
+    id=EventId(ids.mint(ids.EVENT, 5_000, bytes(10))),
+    tenant_id=TenantId(ids.mint(ids.TENANT, 0, bytes(10))),
+    type="message.sent",
+    created_at=5_000,
+    recorded_at=9_000,
+    body="{}",
+    sequence=7,
+)
+
+
+def test_an_event_has_its_place_in_the_log() -> None:
+    """By when it was recorded; it is kept for as long as a cursor before it is good."""
+    item = events.record_event(EVENT.tenant_id, EVENT).body["Item"]
+
+    assert dynamo.plain(item["GSI1PK"]) == f"T#{EVENT.tenant_id}#L"
+    assert dynamo.plain(item["GSI1SK"]) == f"0000000009000#0000000007#{EVENT.id}"
+    assert dynamo.plain(item["ttl"]) == (9_000 + events.KEEP) // 1000
+    assert dynamo.from_item(item, StoredEvent) == EVENT
+
+
+def test_stamping_moves_events_alone() -> None:
+    """Each event of a request gets its place when it is sent; the other writes stay as they are."""
+    tenant_id = EVENT.tenant_id
+    other = dynamo.delete(keys.tenant(tenant_id))
+    made = events.stamped([other, events.record_event(tenant_id, EVENT)], 12_000)
+
+    later = msgspec.structs.replace(EVENT, recorded_at=12_000)
+    assert made == [other, events.record_event(tenant_id, later)]
+
+
+@given(st.integers(0, events.LATEST), st.integers(0, 10**10 - 1), some_ids(ids.EVENT))
+def test_places_sort_as_they_were_recorded(moment: int, sequence: int, event_id: str) -> None:
+    """A place at a moment lies before every event of it, and after every event before it."""
+    made = msgspec.structs.replace(
+        EVENT, recorded_at=moment, sequence=sequence, id=EventId(event_id)
+    )
+    place = events.place_of(made)
+
+    assert events.place_at(moment) < place
+    assert moment == events.LATEST or place < events.place_at(moment + 1)
+    assert events.moment_of(place) == events.moment_of(events.place_at(moment)) == moment
+    # What the query begins at leaves out the place itself and nothing beyond it.
+    assert events.place_at(moment) + "!" < place < place + "!"
 
 
 def test_an_expression_escapes_every_name_and_passes_every_value() -> None:
