@@ -86,6 +86,8 @@ class Standing:
         now = self._now()
         if not isinstance(breaker.may_attempt(endpoint.health, now), Rest):
             return None
+        if (window := self._windows.get(endpoint.id)) is not None:
+            self._windows[endpoint.id] = window.rested()
         return resting(endpoint.health, now)
 
     async def leave(self, endpoint: Endpoint, delivery: Delivery) -> Leave | Held:
@@ -146,7 +148,12 @@ class Standing:
             follows = asked or disabling.consequence(row.health, health, now)
             return self._changed(row, health, follows)
 
-        await self._change(endpoint, rule)
+        seen: Endpoint | None = endpoint
+        if isinstance(leave, Test):
+            # It is asked for by a person, and may end a rest that this gateway has not heard of.
+            seen = await self._aws.run(webhooks.read_endpoint(endpoint.tenant_id, endpoint.id))
+        if seen is not None:
+            await self._change(seen, rule)
         return turn
 
     async def told(self, about: Endpoint, event: OperationalEvent) -> Notice:

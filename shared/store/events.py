@@ -104,7 +104,12 @@ def _stamped(write: Write, at: int) -> Write:
     item: Item = write.body["Item"]
     sequence = plain(item["sequence"]) if "sequence" in item else None
     place = _place(at, sequence, plain(item["id"]))
-    fresh = {"recorded_at": attribute(at), "GSI1SK": attribute(place)}
+    ttl = (at + KEEP) // clock.SECOND
+    fresh = {
+        "recorded_at": attribute(at),
+        "GSI1SK": attribute(place),
+        "ttl": attribute(ttl),
+    }
     return Write(write.kind, {**write.body, "Item": {**item, **fresh}})
 
 
