@@ -7,11 +7,11 @@ from gateway.delivery import (
     Answer,
     Delivered,
     Exchange,
-    Fault,
     GaveUp,
     Post,
     RetryAt,
     Verdict,
+    error_of,
 )
 from shared.delivery import Attempt, Delivery, Outcome
 from shared.webhook import Endpoint
@@ -42,13 +42,6 @@ def logged(
         case _:
             assert_never(verdict)
     result = exchange.result
-    match result:
-        case Answer(status):
-            error = None if outcome is Outcome.DELIVERED else f"http_{status}"
-        case Fault(code):
-            status, error = None, code
-        case _:
-            assert_never(result)
     return Attempt(
         tenant_id=delivery.tenant_id,
         endpoint_id=delivery.endpoint_id,
@@ -58,8 +51,8 @@ def logged(
         began_at=began_at,
         outcome=outcome,
         url=endpoint.url,
-        status=status,
-        error=error,
+        status=result.status if isinstance(result, Answer) else None,
+        error=error_of(result),
         next_at=next_at,
         phases=exchange.phases,
         request_headers={} if post is None else masked(post.headers, endpoint.header_names),

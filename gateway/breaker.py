@@ -7,7 +7,8 @@ memory, as a `Window`, and is written seldom.
 
 Every rule may be applied again to a row that somebody else changed meanwhile: keep the window that
 comes back, write the health if it changed, and after a conflict apply the rule with the window from
-before to the health as it now is.
+before to the health as it now is. The health may be read a moment ago; for a test's result, which
+nothing else would bring to light again, it is read anew.
 
 An attempt that began while the breaker was closed says nothing about a breaker that opened since:
 its failure does not lengthen the rest, and its success does not end it.

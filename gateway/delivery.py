@@ -69,6 +69,17 @@ class Fault:
 Result = Answer | Fault
 
 
+def error_of(result: Result) -> str | None:
+    """The code of a failure: `timeout`, `http_500`; None for success."""
+    match result:
+        case Fault(code):
+            return code
+        case Answer(status):
+            return None if 200 <= status < 300 else f"http_{status}"
+        case _:
+            assert_never(result)
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One attempt as the log tells it."""

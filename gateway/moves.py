@@ -8,15 +8,19 @@ under way goes into the next, so a burst of deliveries is few requests.
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 from gateway.aws import Aws
 from gateway.gather import Gather, Outcomes
+from gateway.notices import Notice
 from gateway.stamps import Stamps
-from shared.delivery import Delivery
+from shared.aws import Op, Refusal
+from shared.delivery import Attempt, Delivery
 from shared.errors import Contended, Unavailable
+from shared.ids import TenantId
 from shared.store import deliveries
-from shared.store.dynamo import LARGEST_TRANSACTION, Write
+from shared.store.dynamo import LARGEST_TRANSACTION, Write, together
 
 LARGEST_MOVES: Final = 24
 """Moves in one request: more would make each wait longer than it saves."""
@@ -28,16 +32,29 @@ class Move:
 
     before: Delivery
     after: Delivery
-    beside: tuple[Write, ...] = ()
+    attempt: Attempt | None = None
+    told: Notice | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return self.before.endpoint_id, self.before.event_id
 
     @property
-    def writes(self) -> tuple[Write, ...]:
-        """The move first: it is the one whose condition decides."""
-        return deliveries.moving(self.before.tenant_id, self.before, self.after), *self.beside
+    def actions(self) -> int:
+        """How many writes of a transaction it takes."""
+        return (
+            1 + (self.attempt is not None) + (0 if self.told is None else 1 + len(self.told.owed))
+        )
+
+    def writes(self, at: int) -> tuple[Write, ...]:
+        """To be sent now, at `at` (ms). The move comes first: its condition decides."""
+        tenant_id = self.before.tenant_id
+        writes = [deliveries.moving(tenant_id, self.before, self.after)]
+        if self.attempt is not None:
+            writes.append(deliveries.record_attempt(tenant_id, self.attempt))
+        if self.told is not None:
+            writes += self.told.writes(at)
+        return tuple(writes)
 
 
 class SupersededError(Exception):
@@ -48,9 +65,8 @@ class Moves:
     """Makes moves. Open between `async with` and its end."""
 
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
-        # What is told beside a move is an event, and has its place in the log.
         self._stamps = Stamps(aws, now)
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -95,17 +111,17 @@ class Moves:
         """Write those that can be; the keys of the others."""
         left, superseded = list(moves), set[tuple[str, str]]()
         while left:
-            writes = [move.writes for move in left]
-            refusal = await self._stamps.run([each for some in writes for each in some])
+            refusal = await self._stamps.run(partial(_request, left))
             if refusal is None:
                 break
             place, still = 0, list[Move]()
-            for move, some in zip(left, writes, strict=True):
-                if any(refusal.failed(n) for n in range(place, place + len(some))):
+            for move in left:
+                end = place + move.actions
+                if any(refusal.failed(n) for n in range(place, end)):
                     superseded.add(move.key)
                 else:
                     still.append(move)
-                place += len(some)
+                place = end
             left = still
         return superseded
 
@@ -114,6 +130,14 @@ def _fits(gathered: Sequence[Move], move: Move) -> bool:
     # A transaction names no row twice: a second move of one delivery waits for the next.
     return (
         len(gathered) < LARGEST_MOVES
-        and sum(len(each.beside) + 1 for each in gathered) + len(move.beside) < LARGEST_TRANSACTION
+        and sum(each.actions for each in gathered) + move.actions <= LARGEST_TRANSACTION
         and all(each.key != move.key for each in gathered)
     )
+
+
+def _turn(move: Move) -> tuple[TenantId, None]:
+    return move.before.tenant_id, None
+
+
+def _request(moves: Sequence[Move], at: int) -> Op[Refusal | None]:
+    return together([write for move in moves for write in move.writes(at)])

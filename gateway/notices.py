@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
+import msgspec
+
 from gateway.recording import Born, owing
 from shared import clock
 from shared.delivery import Delivery
@@ -29,11 +31,12 @@ class Notice:
     event: StoredEvent
     owed: tuple[Delivery, ...]
 
-    @property
-    def writes(self) -> tuple[Write, ...]:
+    def writes(self, at: int) -> tuple[Write, ...]:
+        """To be sent now, at `at` (ms), and to be over within `events.WITHIN`."""
         tenant_id = self.event.tenant_id
+        event = msgspec.structs.replace(self.event, recorded_at=at)
         owed = (deliveries.record_delivery(tenant_id, delivery) for delivery in self.owed)
-        return events.record_event(tenant_id, self.event), *owed
+        return events.record_event(tenant_id, event), *owed
 
 
 def notice(

@@ -20,7 +20,6 @@ Then an event may appear behind a reader's place: its webhook and `GET /v1/event
 only for those who read that part later.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -29,18 +28,7 @@ from shared import clock
 from shared.aws import Op
 from shared.ids import EventId, SessionId, TenantId
 from shared.store import keys
-from shared.store.dynamo import (
-    ABSENT,
-    Expression,
-    Page,
-    Range,
-    Write,
-    from_item,
-    get,
-    put,
-    query,
-    to_item,
-)
+from shared.store.dynamo import ABSENT, Expression, Page, Range, Write, get, put, query, to_item
 
 KEEP: Final = 30 * clock.DAY
 """How long events, their deliveries and attempts are kept."""
@@ -88,19 +76,6 @@ def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
         GSI1SK=place_of(event),
     )
     return put(item, ABSENT)
-
-
-def stamped(writes: Sequence[Write], at: int) -> list[Write]:
-    """The same writes, the events among them recorded at `at` (ms)."""
-    return [
-        _stamped(write, at) if "recorded_at" in write.body.get("Item", ()) else write
-        for write in writes
-    ]
-
-
-def _stamped(write: Write, at: int) -> Write:
-    event = from_item(write.body["Item"], StoredEvent)
-    return record_event(event.tenant_id, msgspec.structs.replace(event, recorded_at=at))
 
 
 def read_event(tenant_id: TenantId, event_id: EventId) -> Op[StoredEvent | None]:
