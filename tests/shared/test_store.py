@@ -77,16 +77,6 @@ def test_an_event_has_its_place_in_the_log() -> None:
     assert dynamo.from_item(item, StoredEvent) == EVENT
 
 
-def test_stamping_moves_events_alone() -> None:
-    """Each event of a request gets its place when it is sent; the other writes stay as they are."""
-    tenant_id = EVENT.tenant_id
-    other = dynamo.delete(keys.tenant(tenant_id))
-    made = events.stamped([other, events.record_event(tenant_id, EVENT)], 12_000)
-
-    later = msgspec.structs.replace(EVENT, recorded_at=12_000)
-    assert made == [other, events.record_event(tenant_id, later)]
-
-
 @given(st.integers(0, events.LATEST), st.integers(0, 10**10 - 1), some_ids(ids.EVENT))
 def test_places_sort_as_they_were_recorded(moment: int, sequence: int, event_id: str) -> None:
     """A place at a moment lies before every event of it, and after every event before it."""
