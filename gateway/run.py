@@ -71,7 +71,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         parts.push_async_callback(leaseholder.resign)
         await parts.enter_async_context(_background(leaseholder.run()))
 
-        egress = await parts.enter_async_context(Egress(settings.webhook_targets))
+        egress = await parts.enter_async_context(
+            Egress(settings.webhook_targets, denied=settings.denied())
+        )
         dispatcher = Dispatcher(
             places=settings,
             aws=aws,

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.addresses import Targets, address_allowed
+from shared.addresses import NOTHING_DENIED, Denied, Targets, address_allowed
 from shared.webhook import LONGEST_URL
 
 PORTS: Final = frozenset({443, 8443})
@@ -49,7 +49,7 @@ class Refused:
     detail: str
 
 
-def judge(url: str, targets: Targets) -> Target | Refused:
+def judge(url: str, targets: Targets, denied: Denied = NOTHING_DENIED) -> Target | Refused:
     """The target in `url`, or why it may not be one."""
     if len(url) > LONGEST_URL:
         return Refused("url_too_long", f"A URL has at most {LONGEST_URL} characters.")
@@ -60,7 +60,7 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         )
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
+        place = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return Refused("url_malformed", "This is not a URL.")
     if not parts.scheme or "://" not in url:
@@ -69,12 +69,13 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         return Refused("url_credentials", "A URL must not carry a user name or password.")
     if "#" in url:
         return Refused("url_fragment", "A URL to post to has no fragment.")
-    return _judge(url, parts.scheme, host, port, targets)
+    return _judge(url, parts.scheme, place, targets, denied)
 
 
 def _judge(
-    url: str, scheme: str, host: str, port: int | None, targets: Targets
+    url: str, scheme: str, place: tuple[str, int | None], targets: Targets, denied: Denied
 ) -> Target | Refused:
+    host, port = place
     address = _address(host)
     if address is None and not _is_name(host):
         return Refused("url_host", "The host is neither a host name nor an IP address.")
@@ -82,8 +83,10 @@ def _judge(
     free = here and targets == "loopback"
     if scheme != "https" and not (free and scheme == "http"):
         return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
-    if address is not None and not address_allowed(address, targets):
+    if address is not None and not address_allowed(address, targets, denied):
         return Refused("url_not_public", "The address is not a public one.")
+    if address is None and denied.host(host):
+        return Refused("url_own", "The host is one of this service's own.")
     if address is None and not free and _is_private(host):
         return Refused("url_not_public", "The host name is not a public one.")
     if port is None:

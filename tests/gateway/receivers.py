@@ -33,7 +33,9 @@ def response(status: int, *headers: str, body: bytes = b"") -> bytes:
 
 
 @asynccontextmanager
-async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
+async def served(
+    handler: Handler, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncGenerator[str]:
     """A server whose connections are given to the handler; its URL."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -50,7 +52,7 @@ async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGe
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(connection, host, port, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{port}/hook"
