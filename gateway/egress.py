@@ -32,6 +32,7 @@ from gateway.names import (
 from gateway.redaction import kept_headers
 from gateway.tracing import Trace
 from shared.addresses import NOTHING_DENIED, Denied, Targets, address_allowed
+from shared.urls import is_host
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,10 @@ class Egress:
             result = Fault("timeout")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or a header that the parsers refuse.
-            result = Fault(fault_code(error))
+            code = fault_code(error)
+            # Many servers have no other answer to a handshake they do not like.
+            cut = code == "connection_reset" and attempt.trace.securing()
+            result = Fault("tls_error" if cut else code)
         except Exception:  # a receiver that finds a fault in a parser must not stop the others
             log.exception("egress.unforeseen")
             result = Fault("protocol_error")
@@ -147,7 +151,10 @@ class Egress:
     async def _post(
         self, session: aiohttp.ClientSession, post: Post, attempt: "_Attempt"
     ) -> Answer:
-        if self._denied.host(URL(post.url).host or ""):
+        host = (URL(post.url).raw_host or "").rstrip(".")
+        if not is_host(host):
+            raise aiohttp.InvalidURL(post.url)
+        if self._denied.host(host):
             raise BlockedAddressError
         async with session.post(
             post.url,
@@ -198,8 +205,16 @@ _CODES: Final = (
 """What each error is called, the first that fits; none of ours or Python's wording goes out."""
 
 
+_CERTIFICATES: Final = {10: "tls_expired", 62: "tls_wrong_host", 64: "tls_wrong_host"}
+"""What OpenSSL's verdicts on a certificate are called (X509_V_ERR_…); all others, untrusted."""
+
+
 def fault_code(error: BaseException) -> str:
     """A code for why there was no answer; the error's own words stay inside."""
+    for each in _chain(error):
+        # aiohttp's error of this kind has no verdict; the one it was made of has.
+        if isinstance(each, ssl.SSLCertVerificationError) and hasattr(each, "verify_code"):
+            return _CERTIFICATES.get(each.verify_code, "tls_untrusted")
     for each in _chain(error):
         for kind, code in _CODES:
             if isinstance(each, kind):

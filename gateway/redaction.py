@@ -20,21 +20,19 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
     What would go over the bound is left out, so that one long header does not hide the others.
     """
-    kept: dict[str, str] = {}
-    left = LARGEST_HEADERS
+    joined: dict[str, str] = {}
     for raw, value in headers:
         name = _text(raw).lower()
         shown = MASK if _SECRET.search(name) else _text(value)
-        before = kept.get(name)
-        if before is not None:
-            shown = MASK if shown == MASK else f"{before}, {shown}"
-            left += len(name) + len(before)
-        size = len(name) + len(shown)
-        if size <= left and (before is not None or len(kept) < MOST_HEADERS):
-            kept[name] = shown
+        before = joined.get(name)
+        joined[name] = shown if before is None or shown == MASK else f"{before}, {shown}"
+    kept: dict[str, str] = {}
+    left = LARGEST_HEADERS
+    for name, value in joined.items():
+        size = len(name) + len(value)
+        if size <= left and len(kept) < MOST_HEADERS:
+            kept[name] = value
             left -= size
-        elif before is not None:
-            left -= len(name) + len(before)
     return kept
 
 

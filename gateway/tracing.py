@@ -38,6 +38,10 @@ class Trace:
         """Whether the request went out on a connection that had been used before."""
         return "asked" in self.marks and "ready" not in self.marks
 
+    def securing(self) -> bool:
+        """Whether a TLS handshake began and did not end."""
+        return "securing" in self.marks and "ready" not in self.marks
+
     def phases(self, began: float, ended: float) -> Phases:
         """What became of the time between. A part that was cut short lasted until the end."""
         lengths = {

@@ -77,7 +77,7 @@ def _judge(
 ) -> Target | Refused:
     host, port = place
     address = _address(host)
-    if address is None and not _is_name(host):
+    if not is_host(host):
         return Refused("url_host", "The host is neither a host name nor an IP address.")
     here = host == _LOOPBACK or (address is not None and address.is_loopback)
     free = here and targets == "loopback"
@@ -94,6 +94,11 @@ def _judge(
     elif port not in PORTS and not free:
         return Refused("url_port", "The port is 443 or 8443.")
     return Target(url, host, port, address)
+
+
+def is_host(host: str) -> bool:
+    """Whether it is an address as such are written, or a name that cannot be taken for one."""
+    return _address(host) is not None or _is_name(host)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -74,11 +75,16 @@ class Receiver:
     busy: int = 0
     busiest: int = 0
     pause: float = 0
+    hang_up: bool = False
+    """Whether connections that were used before are closed with the next request in hand."""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        while True:
-            self.requests.append(await read_request(reader))
+        for used in count():
+            request = await read_request(reader)
+            if used and self.hang_up:
+                return
+            self.requests.append(request)
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
             try:
