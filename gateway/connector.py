@@ -90,6 +90,11 @@ class _Connection(ResponseHandler):
             self._trace.note("heard")
         super().data_received(data)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None and self._trace is not None:
+            self._trace.note("reset")
+        super().connection_lost(exc)
+
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """A message's head was read."""
         code = data[0].code

@@ -72,6 +72,8 @@ class Egress:
         self._servers = name_servers
         self._tls = trusted or ssl.create_default_context()
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        # From Python 3.13 on this is a default, and would make the verdict the interpreter's.
+        self._tls.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
         self._stack = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
 
@@ -118,10 +120,7 @@ class Egress:
             result = Fault("timeout")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or a header that the parsers refuse.
-            code = fault_code(error)
-            # Many servers have no other answer to a handshake they do not like.
-            cut = code == "connection_reset" and attempt.trace.securing()
-            result = Fault("tls_error" if cut else code)
+            result = Fault(_code(error, attempt.trace))
         except Exception:  # a receiver that finds a fault in a parser must not stop the others
             log.exception("egress.unforeseen")
             result = Fault("protocol_error")
@@ -189,6 +188,17 @@ class _Attempt:
 async def _sent(*_: object) -> None:
     """A piece of the body was written; ours are written in one."""
     tracing.note("sent")
+
+
+def _code(error: BaseException, trace: Trace) -> str:
+    code = fault_code(error)
+    if code == "connection_reset" and trace.securing():
+        # Many servers have no other answer to a handshake they do not like.
+        return "tls_error"
+    if code == "protocol_error" and "reset" in trace.marks:
+        # The library tells of the body that was not whole, not of why.
+        return "connection_reset"
+    return code
 
 
 _CODES: Final = (

@@ -39,7 +39,7 @@ from shared.session import Session
 log = logging.getLogger(__name__)
 
 THREADS: Final = 32
-"""For names being resolved and journals being read: a slow name server must not stop the rest."""
+"""For journals being read: a slow disk must not stop the rest."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

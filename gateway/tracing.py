@@ -11,7 +11,9 @@ from typing import Final, Literal
 
 from shared.delivery import Phases
 
-Mark = Literal["resolving", "resolved", "dialling", "securing", "ready", "asked", "sent", "heard"]
+Mark = Literal[
+    "resolving", "resolved", "dialling", "securing", "ready", "asked", "sent", "heard", "reset"
+]
 """Moments of an attempt in their order. `asked` is when a connection, new or kept, is given the
 request; `sent` is the request's last byte, `heard` the answer's first."""
 

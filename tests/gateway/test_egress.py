@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import ipaddress
+import socket
 import ssl
+import struct
 import time
 import tracemalloc
 import warnings
@@ -249,6 +251,39 @@ async def test_a_reset_is_told_from_a_refusal() -> None:
         async with served(reset) as url:
             assert (await egress.post(post(url))).result == Fault("connection_reset")
         assert (await egress.post(post(url))).result == Fault("connection_refused")
+
+
+async def test_a_reset_in_an_answer_is_a_reset() -> None:
+    """Whether within the headers or within the body."""
+    for begun in (b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"):
+
+        async def reset(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes = begun
+        ) -> None:
+            await read_request(reader)
+            writer.write(begun)
+            await writer.drain()
+            await asyncio.sleep(0.05)  # so that it is read before the reset
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        async with opened() as egress, served(reset) as url:
+            assert (await egress.post(post(url))).result == Fault("connection_reset")
+
+
+async def test_a_host_that_does_not_answer_is_a_timeout() -> None:
+    """Packets that vanish end at the deadline, and the phase says it was the connecting."""
+
+    async def vanish(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    with mock.patch.object(asyncio.get_running_loop(), "sock_connect", vanish):
+        async with opened() as egress:
+            exchange = await egress.post(post("https://127.0.0.1:1/hook"))
+    assert exchange.result == Fault("timeout")
+    assert exchange.phases.connect == pytest.approx(DEADLINE * 1000, rel=0.2)
+    assert exchange.phases.tls is None
 
 
 @pytest.mark.parametrize(
