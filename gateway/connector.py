@@ -82,7 +82,8 @@ class _Connection(ResponseHandler):
         super().set_response_params(**parameters)
 
     def data_received(self, data: bytes) -> None:
-        if self._answered and (self._payload is None or self._payload.is_eof()):
+        over = self._answered and (self._payload is None or self._payload.is_eof())
+        if data and over:
             # It would be taken for the answer to the next request.
             self.abort()
             return

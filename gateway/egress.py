@@ -10,9 +10,10 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
@@ -74,14 +75,14 @@ class Egress:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         # From Python 3.13 on this is a default, and would make the verdict the interpreter's.
         self._tls.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+        # Endpoints are posted to again and again: their URLs are read once.
+        self._own: Callable[[str], bool] = lru_cache(maxsize=1024)(self._is_own)
         self._stack = AsyncExitStack()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         names = Names(self._allowed, self._servers, self._patience)
         self._stack.push_async_callback(names.close)
-        watch = aiohttp.TraceConfig()
-        watch.on_request_chunk_sent.append(_sent)
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=Connector(names, self._allowed, self._tls),
@@ -93,7 +94,6 @@ class Egress:
                 max_line_size=LONGEST_LINE,
                 max_field_size=LONGEST_LINE,
                 max_headers=MOST_FIELDS,
-                trace_configs=[watch],
             )
         )
         return self
@@ -103,6 +103,9 @@ class Egress:
 
     def _allowed(self, address: IPv4Address | IPv6Address) -> bool:
         return address_allowed(address, self._targets, self._denied)
+
+    def _is_own(self, url: str) -> bool:
+        return self._denied.host(_host(url))
 
     async def post(self, post: Post) -> Exchange:
         """Make one attempt. Whatever the other side does is a result, never an exception."""
@@ -150,10 +153,7 @@ class Egress:
     async def _post(
         self, session: aiohttp.ClientSession, post: Post, attempt: "_Attempt"
     ) -> Answer:
-        host = (URL(post.url).raw_host or "").rstrip(".")
-        if not is_host(host):
-            raise aiohttp.InvalidURL(post.url)
-        if self._denied.host(host):
+        if self._own(post.url):
             raise BlockedAddressError
         async with session.post(
             post.url,
@@ -185,9 +185,12 @@ class _Attempt:
     cut: bool = False
 
 
-async def _sent(*_: object) -> None:
-    """A piece of the body was written; ours are written in one."""
-    tracing.note("sent")
+def _host(url: str) -> str:
+    """The host as it will be dialled. Raises InvalidURL."""
+    host = (URL(url).raw_host or "").rstrip(".")
+    if not is_host(host):
+        raise aiohttp.InvalidURL(url)
+    return host
 
 
 def _code(error: BaseException, trace: Trace) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 MOST_HEADERS: Final = 40
@@ -23,7 +24,7 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     joined: dict[str, str] = {}
     for raw, value in headers:
         name = _text(raw).lower()
-        shown = MASK if _SECRET.search(name) else _text(value)
+        shown = MASK if _secret(name) else _text(value)
         before = joined.get(name)
         joined[name] = shown if before is None or shown == MASK else f"{before}, {shown}"
     kept: dict[str, str] = {}
@@ -36,6 +37,13 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return kept
 
 
+@lru_cache(maxsize=1024)
+def _secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
 def _text(raw: str) -> str:
+    if raw.isascii():
+        return raw
     # Bytes that are no UTF-8 come as lone surrogates, which cannot be written as JSON.
     return raw.encode(errors="surrogateescape").decode(errors="replace")

@@ -11,17 +11,15 @@ from typing import Final, Literal
 
 from shared.delivery import Phases
 
-Mark = Literal[
-    "resolving", "resolved", "dialling", "securing", "ready", "asked", "sent", "heard", "reset"
-]
+Mark = Literal["resolving", "resolved", "dialling", "securing", "ready", "asked", "heard", "reset"]
 """Moments of an attempt in their order. `asked` is when a connection, new or kept, is given the
-request; `sent` is the request's last byte, `heard` the answer's first."""
+request, `heard` the answer's first byte."""
 
 _PARTS: Final[Mapping[str, tuple[Mark, tuple[Mark, ...]]]] = {
     "dns": ("resolving", ("resolved",)),
     "connect": ("dialling", ("securing", "ready")),
     "tls": ("securing", ("ready",)),
-    "first_byte": ("sent", ("heard",)),
+    "first_byte": ("asked", ("heard",)),
 }
 """Where each phase begins, and where it ends: at the first of these that came."""
 

@@ -477,15 +477,19 @@ def test_codes_name_the_innermost_known_cause() -> None:
     assert egress_module.DEADLINE <= 15
 
 
-async def test_a_connection_serves_many_posts() -> None:
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [(response(204), Answer(204)), (response(500, body=b"no" * 500), Answer(500))],
+)
+async def test_a_connection_serves_many_posts(answer: bytes, result: Answer) -> None:
     """One after the other they go over the same one: no new name, no new handshake."""
-    receiver = Receiver()
+    receiver = Receiver([answer])
     async with opened() as egress, served(receiver) as url:
         first = await egress.post(post(url.replace("127.0.0.1", "localhost")))
         others = [await egress.post(post(url.replace("127.0.0.1", "localhost"))) for _ in range(20)]
     assert first.phases.dns is not None
     assert first.phases.connect is not None
-    assert {each.result for each in others} == {Answer(204)}
+    assert {each.result for each in others} == {result}
     assert {(each.phases.dns, each.phases.connect) for each in others} == {(None, None)}
     assert all(each.phases.first_byte is not None for each in others)
     assert (receiver.connections, len(receiver.requests)) == (1, 21)
