@@ -33,6 +33,8 @@ RANDOM_BYTES: Final = 10
 """How much randomness `mint` takes: 80 bits."""
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PYTHONS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""Our digits to those of `int` in base 32."""
 _SHAPE: Final = re.compile(r"([a-z]{2,3})_([0-7][0-9a-hjkmnp-tv-z]{25})")
 
 
@@ -42,6 +44,18 @@ def mint(prefix: str, now: int, random: bytes) -> str:
         raise ValueError(f"an id takes {RANDOM_BYTES} random bytes, not {len(random)}")
     number = (now << 80) | int.from_bytes(random)
     return f"{prefix}_{_base32(number, 26)}"
+
+
+def following(previous: str, minted: str) -> str:
+    """`minted` where it sorts after `previous`, an id of its kind; else the id next to `previous`.
+
+    So ids of one millisecond, or of a clock that was set back, sort as they were minted (ULID's
+    monotonic rule).
+    """
+    if minted > previous:
+        return minted
+    prefix, _, digits = previous.partition("_")
+    return f"{prefix}_{_base32(_number(digits) + 1, 26)}"
 
 
 def floor(prefix: str, moment: int) -> str:
@@ -65,10 +79,11 @@ def minted_at(text: str) -> int:
     match = _SHAPE.fullmatch(text)
     if match is None:
         raise ValueError("not an id")
-    number = 0
-    for character in match[2]:
-        number = number * 32 + _ALPHABET.index(character)
-    return number >> 80
+    return _number(match[2]) >> 80
+
+
+def _number(digits: str) -> int:
+    return int(digits.translate(_PYTHONS), 32)
 
 
 def _base32(number: int, length: int) -> str:
