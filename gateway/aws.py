@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar, cast
 import aioboto3
 import msgspec
 from aiobotocore.config import AioConfig
+from aiohttp import ThreadedResolver
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.serialize import JSONSerializer
 
@@ -119,6 +120,8 @@ class Aws:
                     max_pool_connections=connections,
                     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                     user_agent=AGENT,
+                    # The system's resolver, whatever else resolves names in this process.
+                    connector_args={"resolver": ThreadedResolver()},
                 )
                 client = await self._stack.enter_async_context(
                     session.client(service, config=config)
