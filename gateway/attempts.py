@@ -1,6 +1,6 @@
 """What the log says of an attempt: everything a person needs to mend a receiver, and no secret."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, assert_never
 
 from gateway.delivery import (
@@ -13,11 +13,12 @@ from gateway.delivery import (
     Verdict,
     error_of,
 )
+from gateway.redaction import MASK
 from shared.delivery import Attempt, Delivery, Outcome
 from shared.webhook import Endpoint
 
-MASK: Final = "***"
-
+SHORTEST_SECRET: Final = 8
+"""Shorter values are no credentials, and would mask half of every answer."""
 INTERRUPTED: Final = "interrupted"
 """The error of an attempt whose gateway ended while it was being made."""
 
@@ -42,6 +43,7 @@ def logged(
         case _:
             assert_never(verdict)
     result = exchange.result
+    theirs = () if post is None else own_values(post.headers, endpoint.header_names)
     return Attempt(
         tenant_id=delivery.tenant_id,
         endpoint_id=delivery.endpoint_id,
@@ -56,8 +58,10 @@ def logged(
         next_at=next_at,
         phases=exchange.phases,
         request_headers={} if post is None else masked(post.headers, endpoint.header_names),
-        response_headers=dict(exchange.response_headers),
-        response_body=exchange.response_body.decode(errors="replace"),
+        response_headers={
+            name: without(value, theirs) for name, value in exchange.response_headers.items()
+        },
+        response_body=without(exchange.response_body.decode(errors="replace"), theirs),
         response_cut=exchange.response_cut,
     )
 
@@ -77,7 +81,21 @@ def interrupted(delivery: Delivery, url: str) -> Attempt:
     )
 
 
-def masked(headers: dict[str, str], theirs: Collection[str]) -> dict[str, str]:
+def masked(headers: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
     """Headers as they may be shown: signatures and the tenant's own values are not."""
-    hidden = {name.lower() for name in theirs} | {"webhook-signature"}
+    hidden = {name.lower() for name in names} | {"webhook-signature"}
     return {name: MASK if name.lower() in hidden else value for name, value in headers.items()}
+
+
+def own_values(headers: Mapping[str, str], names: Collection[str]) -> tuple[str, ...]:
+    """The values of the tenant's own headers that could be a credential, or end with one."""
+    values = (value for name, value in headers.items() if name in names)
+    words = (word for value in values for word in (value, *value.split()[-1:]))
+    return tuple(word for word in words if len(word) >= SHORTEST_SECRET)
+
+
+def without(text: str, secrets: Sequence[str]) -> str:
+    """A text without the secrets: there are receivers that answer with what they were sent."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
