@@ -326,14 +326,14 @@ class Dispatcher:
             return
         began_at = self._now()
         post, exchange = await self._post(endpoint, delivery.event_id, body)
+        # First, so that no further attempt begins at an endpoint that is to be left alone.
+        await self._answered(endpoint, leave, exchange.result)
         free(exchange)
         verdict = judge(delivery, exchange.result, self._now(), _random)
         moved = after(delivery, verdict, exchange.result, self._now())
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
         told = await self._last_words(endpoint, moved, verdict)
         self._tell(moved, verdict, exchange.phases.total / 1000)
-        # First, so that no further attempt begins at an endpoint that is to be left alone.
-        await self._answered(endpoint, leave, exchange.result)
         await self._conclude(delivery, moved, attempt, told)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)

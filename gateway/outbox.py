@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Final, Protocol, Self
 
 from gateway.aws import Aws
@@ -21,24 +20,15 @@ from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.gather import Gather, Outcomes, Turn
 from gateway.metrics import Metrics
-from gateway.recording import (
-    LARGEST_REQUEST,
-    Action,
-    Change,
-    change_of,
-    fold,
-    stamped,
-    without,
-)
+from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from gateway.stamps import Stamps
-from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
-from shared.store.dynamo import LARGEST_TRANSACTION, together
+from shared.store.dynamo import LARGEST_TRANSACTION
 from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
@@ -169,7 +159,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._stamps.run(partial(_request, actions))
+            refusal = await self._stamps.run([action.write for action in actions])
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -215,8 +205,3 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
-
-
-def _request(actions: Sequence[Action], at: int) -> Op[Refusal | None]:
-    """One request for all of the actions, recorded at `at`: None, or why not."""
-    return together([action.write for action in stamped(actions, at)])

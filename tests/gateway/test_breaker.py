@@ -234,6 +234,15 @@ def test_closing_begins_the_window_anew() -> None:
     assert window.results == ((NOW, True),)
 
 
+@pytest.mark.parametrize("sign", [GOOD, BAD])
+def test_who_meets_a_resting_endpoint_begins_anew_too(sign: Sign) -> None:
+    """The other gateways' old failures are no reason to open it again either."""
+    _, window = record(
+        RESTING, seen("----")[1], sign, "x", leave=Ordinary(), now=NOW, random=middle
+    )
+    assert window.results == ()
+
+
 @given(opened=st.integers(1, 40), chance=st.floats(0, 1, exclude_max=True))
 def test_what_is_held_is_looked_at_within_one_more_rest(opened: int, chance: float) -> None:
     """Not before the rest is over, and spread over its length after it."""
@@ -318,6 +327,7 @@ class Gateway:
                 self.read(now)
                 return leave if won else None
             case Rest():
+                self.window = self.window.rested()
                 return None
 
     def end(self, sign: Sign, leave: Leave, now: int, chance: float) -> None:
@@ -349,12 +359,15 @@ class Fleet(RuleBasedStateMachine):
         self.gateways = [Gateway(self.row, read_at=self.now) for _ in range(3)]
         self.flights: list[Flight] = []
         self.opened_at = 0
-        self.probes = 0
-        """Begun since the breaker last opened, again or for the first time."""
 
     @rule(seconds=st.sampled_from([0, 1, 5, 20, 61, 100, 1_000, 5_000]))
     def passes(self, seconds: int) -> None:
         self.now += seconds * clock.SECOND
+
+    @precondition(lambda self: self.row.health.open_until is not None)
+    @rule(early=st.sampled_from([-1, 0, 1, 3_000]))
+    def the_rest_ends(self, early: int) -> None:
+        self.now = max(self.now, (self.row.health.open_until or 0) - early)
 
     @rule(which=st.integers(0, 2), count=st.integers(1, 6))
     def attempts(self, which: int, count: int) -> None:
@@ -371,8 +384,8 @@ class Fleet(RuleBasedStateMachine):
                     flight
                     for flight in self.flights
                     if isinstance(flight.leave, Probe)
-                    and flight.leave.claim > self.now
                     and flight.began >= self.opened_at
+                    and self.now - flight.began < CLAIM
                 ]
                 assert not live, "one probe a rest"
             elif before.open_until is not None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import ids
+from shared.addresses import Denied
 from shared.aws import Refusal, conflicted
 from shared.env import Places, settings
 from shared.errors import Misconfigured
@@ -168,6 +169,23 @@ def test_settings_say_which_variable_is_wrong() -> None:
         settings({"ZAPGATE_SHARDS": "many"})
     with pytest.raises(Misconfigured, match="webhook_targets"):
         settings({"ZAPGATE_WEBHOOK_TARGETS": "everything"})
+    with pytest.raises(Misconfigured, match=r"ZAPGATE_WEBHOOK_DENIED: '10\.0\.0\.0/33'"):
+        settings({"ZAPGATE_WEBHOOK_DENIED": "10.0.0.0/8 10.0.0.0/33"})
+
+
+def test_our_own_address_is_denied_to_webhooks() -> None:
+    """The API's public host is, beside what is listed; where it is this machine, nothing is."""
+    listed = settings(
+        {
+            "ZAPGATE_WEBHOOK_DENIED": "2a05:d018::/32",
+            "ZAPGATE_PUBLIC_URL": "https://api.example.com:8443/base",
+        }
+    ).denied()
+    assert listed == Denied.parse("2a05:d018::/32, api.example.com")
+    public = settings({"ZAPGATE_PUBLIC_URL": "https://8.8.8.8"}).denied()
+    assert public == Denied.parse("8.8.8.8")
+    for url in ("", "http://127.0.0.1:8000", "http://[::1]:1", "http://localhost:8000"):
+        assert settings({"ZAPGATE_PUBLIC_URL": url}).denied() == Denied()
 
 
 def test_a_queue_s_url_is_made_from_its_shard() -> None:
