@@ -18,6 +18,10 @@ It breaks where one of these is exceeded: a clock further off than `SKEW`, an in
 longer, or a network that delivers a request whose sender gave up long ago, and before the repeat.
 Then an event may appear behind a reader's place: its webhook and `GET /v1/events` have it, the log
 only for those who read that part later.
+
+A session's events are recorded one after the other, so the log has them by their `sequence`. Where
+a session passes from one gateway to another whose clock is behind, the first that the new one
+records may stand before the last of the old one; the sequence tells.
 """
 
 from collections.abc import Sequence
