@@ -15,6 +15,7 @@ from litestar.datastructures import State
 
 from control_plane import (
     deliveries,
+    event_log,
     event_types,
     events,
     health,
@@ -24,6 +25,7 @@ from control_plane import (
     openapi,
     pairing,
     problems,
+    rotation,
     sessions,
     tenants,
     webhooks,
@@ -116,8 +118,8 @@ def _routes(plane: Plane) -> list[Router]:
         ("Sessions", [*sessions.ROUTES, *lifecycle.ROUTES]),
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
-        ("Webhooks", [*webhooks.ROUTES, *deliveries.ROUTES]),
-        ("Events", [*events.ROUTES, *event_types.ROUTES]),
+        ("Webhooks", [*webhooks.ROUTES, *rotation.ROUTES, *deliveries.ROUTES]),
+        ("Events", [*events.ROUTES, *event_log.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )
     return [

@@ -19,7 +19,7 @@ from shared.ids import EndpointId, EventId
 from shared.store import deliveries
 from shared.store import events as event_store
 from shared.store.dynamo import transact
-from shared.store.events import StoredEvent
+from shared.store.events import UNBOUND, StoredEvent
 from shared.tenant import Scope
 from shared.webhook import EndpointStatus
 
@@ -81,6 +81,7 @@ async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[D
             tenant_id=request.tenant_id,
             type=events.type_name(event),
             created_at=now,
+            recorded_at=now + UNBOUND,
             body=events.encode(event).decode(),
         )
         delivery = Delivery(

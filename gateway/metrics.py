@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -55,6 +55,12 @@ class Metrics:
         self.sidelined = Counter(
             "zapgate_deliveries_sidelined",
             "Due deliveries put off for lack of room",
+            registry=registry,
+        )
+
+        self.overdue = Gauge(
+            "zapgate_deliveries_overdue_seconds",
+            "How long the oldest delivery found due by the last sweep had been due",
             registry=registry,
         )
 

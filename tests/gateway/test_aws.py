@@ -21,7 +21,12 @@ from tests.gateway.conftest import World
 PLACES = Places(command_queue_url="https://q/{shard}.fifo", delivery_queue_url="https://q/d")
 TENANT, SESSION, ENDPOINT = TenantId("ten_1"), SessionId("ses_1"), EndpointId("ep_1")
 EVENT = events.StoredEvent(
-    id=EventId("evt_1"), tenant_id=TENANT, type="a.b", created_at=1, body='{"text":"hällo 🙂"}'
+    id=EventId("evt_1"),
+    tenant_id=TENANT,
+    type="a.b",
+    created_at=1,
+    recorded_at=1,
+    body='{"text":"hällo 🙂"}',
 )
 DELIVERY = Delivery(
     tenant_id=TENANT,

@@ -86,7 +86,7 @@ async def test_a_table_in_memory_keeps_rows() -> None:
     tenant_id = TenantId(clock.mint(ids.TENANT))
     aws = MemoryAws(Settings())
     event = events.StoredEvent(
-        id=EventId("evt_1"), tenant_id=tenant_id, type="a.b", created_at=1, body="{}"
+        id=EventId("evt_1"), tenant_id=tenant_id, type="a.b", created_at=1, recorded_at=1, body="{}"
     )
     endpoint = Endpoint(
         id=EndpointId("ep_1"),
