@@ -128,6 +128,9 @@ class Aws:
                 )
                 client.meta.events.register("before-send", self._count)
                 client._serializer = Plain()  # noqa: SLF001 - the model gives no other say in it
+                # Where to is known once and for all; asked for each request, it reads every item of
+                # a transaction for the tables it names.
+                client._ruleset_resolver = None  # noqa: SLF001 - likewise
                 self._clients[name] = client
         except BaseException:
             await self._stack.aclose()

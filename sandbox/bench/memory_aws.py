@@ -20,8 +20,10 @@ Item = dict[str, Any]
 class MemoryAws(Aws):
     """AWS as far as recording and delivering need it, in a dict."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, seconds: float = 0.0) -> None:
+        """It answers after so many `seconds`, however much is asked at a time."""
         super().__init__(places)
+        self._seconds = seconds
         self._partitions: dict[str, dict[str, Item]] = {}
 
     async def __aenter__(self) -> Self:
@@ -33,7 +35,7 @@ class MemoryAws(Aws):
     async def run(self, op: Op[T]) -> T:
         self.requests[op.service, op.action] += 1
         # A request lets others run: without that, nothing would ever be gathered.
-        await asyncio.sleep(LONGEST_POLL if op.action == "receive_message" else 0)
+        await asyncio.sleep(LONGEST_POLL if op.action == "receive_message" else self._seconds)
         return op.decode(self._answer(op.action, op.params(self.places)))
 
     def _answer(self, action: str, params: dict[str, Any]) -> dict[str, Any]:

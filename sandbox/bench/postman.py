@@ -2,7 +2,8 @@
 
 Executed as `postman.py STORE SINK_URL` in a gateway's environment; speaks one JSON object a line
 over stdin and stdout. STORE is `aws`, `counted` (the same, each request's purpose noted: that
-costs) or `memory`. Logs go to stderr as the gateway's do.
+costs), `memory`, or `distant` (memory that answers as late as AWS does). Logs go to stderr as the
+gateway's do.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from shared.ids import TenantId
 TENANTS: Final = 8
 LINES: Final = 2
 """Sessions of each tenant."""
-QUIET: Final = 20
+QUIET: Final = 25
 """Tenants who must not feel their neighbour, an event a second each."""
 BUSY: Final = 100
 """Events a second of the tenant who sends much."""
@@ -36,6 +37,8 @@ SLOW_AHEAD: Final = 4
 """Events of the slow endpoints' tenant before anybody is measured: every slot it may have is
 taken."""
 AHEAD_SECONDS: Final = 1.5
+DISTANT_SECONDS: Final = 0.005
+"""DynamoDB answers in single-digit milliseconds (AWS)."""
 
 
 class Postman:
@@ -82,7 +85,7 @@ class Postman:
             await self._parts.settled(self._quiet)
         async with asyncio.TaskGroup() as tasks:
             neighbour = tasks.create_task(self._neighbour(beside))
-            await asyncio.sleep(AHEAD_SECONDS)
+            await asyncio.sleep(AHEAD_SECONDS if beside == "slow" else 0)
             handed: dict[str, float] = {}
             begun = time.monotonic()
             with Spent(self._parts.aws) as spent:
@@ -167,6 +170,7 @@ STORES: Final[dict[str, Callable[[Any], Aws]]] = {
     "aws": Aws,
     "counted": CountingAws,
     "memory": MemoryAws,
+    "distant": lambda places: MemoryAws(places, DISTANT_SECONDS),
 }
 
 

@@ -85,6 +85,9 @@ def spent(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, floa
 
 _ROLES: Final = (
     ("sandbox.bench.recorder", "recorder"),
+    ("sandbox.bench.bare_postman", "bare posts"),
+    ("sandbox.bench.postman", "our webhooks"),
+    ("sandbox.bench.sink", "receiver"),
     ("sandbox.network", "WhatsApp network"),
     (" ministack", "embedded AWS"),
     ("uvicorn", "control plane"),

@@ -101,3 +101,23 @@ async def test_requests_are_ours_by_name(world: World) -> None:
         aws._clients["dynamodb"].meta.events.register("before-send", note)  # pyright: ignore[reportPrivateUsage] (a test may look inside)
         await aws.run(events.read_event(TENANT, EVENT.id))
     assert [agent.split()[0] for agent in agents] == [AGENT.encode()]
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "us-east-1", "us-gov-west-1", "cn-north-1"])
+@pytest.mark.parametrize("service", ["dynamodb", "sqs"])
+def test_a_service_is_where_its_rules_say(
+    service: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address that is known once is the one botocore's rules would give each time."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    session: Any = Botocore()
+    client = session.create_client(
+        service, region_name=region, aws_access_key_id="id", aws_secret_access_key="key"
+    )
+    operation = {"dynamodb": "GetItem", "sqs": "SendMessage"}[service]
+    ruled = client._ruleset_resolver.construct_endpoint(
+        operation_model=client.meta.service_model.operation_model(operation),
+        call_args={"TableName": "t", "Key": {}},
+        request_context={},
+    )
+    assert ruled.url == client.meta.endpoint_url
