@@ -24,8 +24,10 @@ from control_plane import (
     openapi,
     pairing,
     problems,
+    recoveries,
     sessions,
     tenants,
+    trials,
     webhooks,
 )
 from control_plane.auth import Keys
@@ -116,7 +118,10 @@ def _routes(plane: Plane) -> list[Router]:
         ("Sessions", [*sessions.ROUTES, *lifecycle.ROUTES]),
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
-        ("Webhooks", [*webhooks.ROUTES, *deliveries.ROUTES]),
+        (
+            "Webhooks",
+            [*webhooks.ROUTES, *trials.ROUTES, *deliveries.ROUTES, *recoveries.ROUTES],
+        ),
         ("Events", [*events.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )

@@ -57,6 +57,12 @@ class Metrics:
             "Due deliveries put off for lack of room",
             registry=registry,
         )
+        self.recovered = Counter(
+            "zapgate_deliveries_recovered",
+            "Deliveries made due again by recovery jobs, by the job's kind",
+            ("kind",),
+            registry=registry,
+        )
 
     def read(self, reading: Reading) -> None:
         """Ask `reading` for its families at every scrape."""
