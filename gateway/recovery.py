@@ -65,14 +65,15 @@ class Recoveries:
     async def look(self) -> None:
         """Take what is due as far as it may go now."""
         due = await self._aws.run(recoveries.due(self._now(), JOBS))
-        outcomes = await asyncio.gather(*map(self._take, due), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self.take, due), return_exceptions=True)
         for job, outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Unavailable | Contended):
                 log.warning("recovery.interrupted", extra=_ids(job, cause=str(outcome)))
             elif isinstance(outcome, Exception):
                 log.error("recovery.failed", extra=_ids(job), exc_info=outcome)
 
-    async def _take(self, seen: Recovery) -> None:
+    async def take(self, seen: Recovery) -> None:
+        """Work on a job as far as it may go now, unless it is not as it was seen."""
         job = await self._replace(seen, claimed(seen, self._now()))
         for _ in range(STEPS):
             if job is None:

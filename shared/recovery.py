@@ -55,6 +55,10 @@ class RecoveryState(StrEnum):
     """It ended before its end; `reason` says why."""
 
 
+_DENSE: Final = ((DeliveryState.GAVE_UP,), (DeliveryState.HELD,), (DeliveryState.DELIVERED,))
+"""States that have an index of their own, or that nearly all deliveries are in."""
+
+
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     """A job."""
 
@@ -98,7 +102,7 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sparse(self) -> bool:
         """Whether most of what it reads may be passed over."""
-        return bool(self.types) or self.session_id is not None or len(self.states) > 1
+        return bool(self.types) or self.session_id is not None or self.states not in _DENSE
 
 
 @dataclass(frozen=True, slots=True)
