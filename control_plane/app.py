@@ -15,6 +15,7 @@ from litestar.datastructures import State
 
 from control_plane import (
     deliveries,
+    event_log,
     event_types,
     events,
     health,
@@ -25,6 +26,7 @@ from control_plane import (
     pairing,
     problems,
     recoveries,
+    rotation,
     sessions,
     tenants,
     trials,
@@ -120,9 +122,15 @@ def _routes(plane: Plane) -> list[Router]:
         ("Messages", messages.ROUTES),
         (
             "Webhooks",
-            [*webhooks.ROUTES, *trials.ROUTES, *deliveries.ROUTES, *recoveries.ROUTES],
+            [
+                *webhooks.ROUTES,
+                *rotation.ROUTES,
+                *trials.ROUTES,
+                *deliveries.ROUTES,
+                *recoveries.ROUTES,
+            ],
         ),
-        ("Events", [*events.ROUTES, *event_types.ROUTES]),
+        ("Events", [*events.ROUTES, *event_log.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )
     return [

@@ -2,8 +2,7 @@
 
 import logging
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, assert_never, get_args
 
 import msgspec
 from litestar import Response, get, post
@@ -11,11 +10,12 @@ from litestar.params import FromPath, QueryParameter
 
 from control_plane import paging, waiting
 from control_plane.call import Call
+from control_plane.endpoints import ITEM, found
+from control_plane.events import LATEST, Order, check_filters, moment
 from control_plane.fields import instant
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
-from control_plane.problems import Problem, invalid_parameter, not_found
-from control_plane.webhooks import ITEM, found
+from control_plane.problems import Problem, not_found
 from shared import clock, events, ids, queue
 from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, Phases, Trigger, Wake
 from shared.errors import Contended, Unavailable
@@ -30,7 +30,7 @@ from shared.store.deliveries import Choice
 from shared.store.dynamo import Page, Range
 from shared.store.events import KEEP, StoredEvent
 from shared.tenant import Scope
-from shared.webhook import Endpoint, EndpointStatus, matches
+from shared.webhook import Endpoint, EndpointStatus
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ FILTERED_ROWS: Final = 200
 """Rows read at a time where a filter may pass over most of them."""
 MOST_READS: Final = 10
 """Reads for one page; what is rare may need another page with more to come."""
-LATEST: Final = 253_402_300_799_000
-"""The end of the year 9999 (ms)."""
 ATTEMPTS_SHOWN: Final = 50
 """Of one delivery: four times a whole schedule."""
 MOVES: Final = 4
@@ -106,11 +104,6 @@ class DeliveryLog(DeliveryOut, frozen=True, kw_only=True):
     """The last fifty attempts that are over, in their order."""
 
 
-class Order(StrEnum):
-    NEWEST = "newest"
-    OLDEST = "oldest"
-
-
 State = Annotated[
     DeliveryState | None,
     QueryParameter(
@@ -153,15 +146,10 @@ async def list_deliveries(
 
     They are kept for thirty days. A page may be short, or empty, with more to come.
     """
-    if kind is not None and not any(matches(kind, name) for name in events.TYPES):
-        raise invalid_parameter(
-            "type", "unknown_event_type", "No event type fits it; GET /v1/event-types lists them."
-        )
-    if session_id is not None and not ids.is_id(ids.SESSION, session_id):
-        raise invalid_parameter("session_id", "malformed", "This is not a session's id.")
+    check_filters(kind, session_id)
     between = (
-        ids.floor(ids.EVENT, _moment("since", since, 0)),
-        ids.floor(ids.EVENT, _moment("until", until, LATEST)),
+        ids.floor(ids.EVENT, 0 if since is None else moment("since", since)),
+        ids.floor(ids.EVENT, LATEST if until is None else moment("until", until)),
     )
     choice = Choice(
         states=() if state_ is None else (state_,),
@@ -191,8 +179,8 @@ async def read_delivery(
         row = _find(request, endpoint.id, event_id)
         if row is None:
             raise not_found("delivery")
-        log = tuple(shown_attempt(each) for each in attempts(request, row, ATTEMPTS_SHOWN))
-        return DeliveryLog(log=log, **msgspec.structs.asdict(shown(row)))
+        made = tuple(shown_attempt(each) for each in attempts(request, row, ATTEMPTS_SHOWN))
+        return DeliveryLog(log=made, **msgspec.structs.asdict(shown(row)))
 
     return reply(200, msgspec.json.encode(await request.run(read)))
 
@@ -290,6 +278,8 @@ def enabled(endpoint: Endpoint, to_do: str) -> Endpoint:
             said = f"The endpoint is paused: resume it, then {to_do}."
         case EndpointStatus.DISABLED:
             said = f"The endpoint is disabled: enable it, then {to_do}."
+        case _:
+            assert_never(endpoint.status)
     raise Problem("conflict", said)
 
 
@@ -324,6 +314,8 @@ def is_settled(delivery: Delivery, before: int) -> bool:
             return delivery.attempt > before
         case DeliveryState.HELD | DeliveryState.DELIVERED | DeliveryState.GAVE_UP:
             return True
+        case _:
+            assert_never(delivery.state)
 
 
 def _due_now(call: Call, endpoint: Endpoint, event_id: EventId) -> Delivery:
@@ -412,14 +404,6 @@ def _place(tenant_id: TenantId, row: Delivery, choice: Choice) -> dict[str, str]
         return {"PK": pk, "SK": sk}
     listed = keys.deliveries_in(tenant_id, row.endpoint_id, choice.index)
     return {"PK": pk, "SK": sk, "GSI1PK": listed, "GSI1SK": row.event_id}
-
-
-def _moment(name: str, given: datetime | None, otherwise: int) -> int:
-    if given is None:
-        return otherwise
-    if given.tzinfo is None:
-        raise invalid_parameter(name, "no_offset", "An instant says its offset, as in …Z.")
-    return min(max(int(given.timestamp() * 1000), 0), LATEST)
 
 
 _OPERATIONAL: Final = frozenset(

@@ -73,24 +73,19 @@ async def list_events(
     cursor: Cursor = None,
 ) -> Response[PageOut[EventOut]]:
     """List events by type, session and time. They are kept for thirty days."""
-    if kind is not None and not any(matches(kind, name) for name in events.TYPES):
-        raise invalid_parameter(
-            "type", "unknown_event_type", "No event type fits it; GET /v1/event-types lists them."
-        )
-    if session_id is not None and not ids.is_id(ids.SESSION, session_id):
-        raise invalid_parameter("session_id", "malformed", "This is not a session's id.")
+    check_filters(kind, session_id)
     between = (
-        ids.floor(ids.EVENT, _moment("since", since, 0)),
-        ids.floor(ids.EVENT, _moment("until", until, LATEST)),
+        ids.floor(ids.EVENT, 0 if since is None else moment("since", since)),
+        ids.floor(ids.EVENT, LATEST if until is None else moment("until", until)),
     )
     name = f"events|{kind}|{session_id}|{between}|{order}"
     rows = paging.page(request, name, limit, cursor, newest_first=order is Order.NEWEST)
     if between[0] >= between[1]:
-        return paging.answer(request, name, Page((), None), _shown)
+        return paging.answer(request, name, Page((), None), shown)
     page = await request.run(
         lambda: _read(request, rows, between, None if kind == "*" else kind, session_id)
     )
-    return paging.answer(request, name, page, _shown)
+    return paging.answer(request, name, page, shown)
 
 
 @get(f"{PATH}/{{event_id:str}}", needs=Scope.EVENTS_READ)
@@ -145,15 +140,25 @@ def _place(tenant_id: TenantId, row: StoredEvent) -> dict[str, str]:
     return {"PK": pk, "SK": sk}
 
 
-def _moment(name: str, given: datetime | None, otherwise: int) -> int:
-    if given is None:
-        return otherwise
+def check_filters(kind: str | None, session_id: str | None) -> None:
+    """Raises Problem for a filter that no event can pass."""
+    if kind is not None and not any(matches(kind, name) for name in events.TYPES):
+        raise invalid_parameter(
+            "type", "unknown_event_type", "No event type fits it; GET /v1/event-types lists them."
+        )
+    if session_id is not None and not ids.is_id(ids.SESSION, session_id):
+        raise invalid_parameter("session_id", "malformed", "This is not a session's id.")
+
+
+def moment(name: str, given: datetime) -> int:
+    """A parameter's instant in milliseconds. Raises Problem where it does not say its offset."""
     if given.tzinfo is None:
         raise invalid_parameter(name, "no_offset", "An instant says its offset, as in …Z.")
     return min(max(int(given.timestamp() * 1000), 0), LATEST)
 
 
-def _shown(row: StoredEvent) -> EventOut:
+def shown(row: StoredEvent) -> EventOut:
+    """An event as it was or will be delivered, byte for byte."""
     # The stored bytes are an EventOut's already: decoding them to encode them again could only
     # change them.
     return cast("EventOut", msgspec.Raw(row.body.encode()))

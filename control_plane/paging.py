@@ -49,13 +49,7 @@ def page(
     """Which rows a request asks for. `name` says which list it is, filters included."""
     start: Mapping[str, str] | None = None
     if cursor is not None:
-        try:
-            opened = signing.open_cursor(call.plane.keyring.cursors, _purpose(call, name), cursor)
-        except Malformed:
-            raise Problem(
-                "invalid_cursor", "The cursor was not made for this list and these filters."
-            ) from None
-        start = cast("Mapping[str, str]", opened)
+        start = cast("Mapping[str, str]", opened(call, name, cursor))
     return Range(limit, start, newest_first)
 
 
@@ -64,9 +58,7 @@ def answer(call: Call, name: str, rows: Page[S], out: Callable[[S], T]) -> Respo
     following: str | None = None
     headers: dict[str, str] = {}
     if rows.next is not None:
-        following = signing.sign_cursor(
-            call.plane.keyring.cursors, _purpose(call, name), dict(rows.next)
-        )
+        following = cursor_of(call, name, dict(rows.next))
         headers["Link"] = f'<{_with_cursor(call, following)}>; rel="next"'
     body = PageOut(
         data=tuple(out(row) for row in rows.rows),
@@ -74,6 +66,21 @@ def answer(call: Call, name: str, rows: Page[S], out: Callable[[S], T]) -> Respo
         next_cursor=following,
     )
     return reply(200, msgspec.json.encode(body), headers=headers)
+
+
+def cursor_of(call: Call, name: str, place: object) -> str:
+    """A cursor for a place in a list of the caller's."""
+    return signing.sign_cursor(call.plane.keyring.cursors, _purpose(call, name), place)
+
+
+def opened(call: Call, name: str, cursor: str) -> object:
+    """The place `cursor_of` was given. Raises Problem for any other list's or tenant's cursor."""
+    try:
+        return signing.open_cursor(call.plane.keyring.cursors, _purpose(call, name), cursor)
+    except Malformed:
+        raise Problem(
+            "invalid_cursor", "The cursor was not made for this list and these filters."
+        ) from None
 
 
 def _purpose(call: Call, name: str) -> str:

@@ -53,6 +53,11 @@ KINDS: Final[dict[str, Kind]] = {
         409, "A request with this idempotency key is running", "Repeat it after `Retry-After`."
     ),
     "event_expired": Kind(410, "The event is not kept any more", "Nothing can be sent again."),
+    "cursor_expired": Kind(
+        410,
+        "The cursor is older than the log",
+        "What followed it may be gone. Begin again with `from=beginning`.",
+    ),
     "body_too_large": Kind(413, "The body is too large", "Send at most 1 MiB."),
     "unsupported_media_type": Kind(415, "The body is not JSON", "Send `application/json`."),
     "invalid_value": Kind(422, "A value is not allowed", "See `errors`, and mend it."),
@@ -191,7 +196,7 @@ def misfit(error: msgspec.DecodeError, kind: object = None) -> Problem:
     field = _FIELD.match(message)
     if field is not None:
         code = "missing" if field["what"].startswith("missing") else "unknown"
-        pointer = f"{pointer}/{_escaped(field['name'])}"
+        pointer = f"{pointer}/{escaped(field['name'])}"
         detail = f"The field is {'required' if code == 'missing' else 'not known here'}."
         fault = Fault(code=code, detail=detail, pointer=pointer)
         return Problem("invalid_request", f"{pointer}: {detail}", errors=[fault])
@@ -217,9 +222,9 @@ def _allowed(hint: object) -> str:
     return next(filter(None, said), "")
 
 
-def _escaped(name: str) -> str:
-    # RFC 6901: these two characters are written as escapes in a pointer. An unknown name is the
-    # caller's own text and may be as long as a body.
+def escaped(name: str) -> str:
+    """A name as a step of a JSON Pointer, cut: it is the caller's own and may be of any length."""
+    # RFC 6901: these two characters are written as escapes.
     return name[:100].replace("~", "~0").replace("/", "~1")
 
 

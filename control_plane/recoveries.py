@@ -17,11 +17,11 @@ from msgspec import Meta
 from control_plane import paging, waiting
 from control_plane.call import Call
 from control_plane.deliveries import enabled
+from control_plane.endpoints import ITEM, LARGEST_FILTER, found
 from control_plane.fields import instant
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import Problem, invalid_value, not_found
-from control_plane.webhooks import ITEM, LARGEST_FILTER, found
 from shared import clock, events, ids
 from shared.delivery import DeliveryState
 from shared.errors import Contended

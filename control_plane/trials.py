@@ -19,10 +19,10 @@ from control_plane.deliveries import (
     shown_attempt,
     wake,
 )
+from control_plane.endpoints import ITEM, found
 from control_plane.event_types import example
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import invalid_value
-from control_plane.webhooks import ITEM, found
 from shared import clock, events, ids
 from shared.delivery import Attempt, Delivery, DeliveryState, Trigger
 from shared.diagnosis import Diagnosis, diagnose
@@ -87,6 +87,7 @@ async def test_endpoint(
             tenant_id=request.tenant_id,
             type=data.type,
             created_at=now,
+            recorded_at=now,
             body=events.encode(event).decode(),
         )
         delivery = Delivery(

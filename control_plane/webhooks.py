@@ -5,117 +5,59 @@ text and by what its host resolves to now; the gateway judges every address agai
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from control_plane import paging
 from control_plane.auth import unauthorized
 from control_plane.call import Call
+from control_plane.endpoints import (
+    ITEM,
+    PATH,
+    EndpointCreated,
+    EndpointIn,
+    EndpointOut,
+    EndpointPatch,
+    changed,
+    found,
+    shown,
+)
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
-from control_plane.problems import Problem, invalid_value, not_found
-from shared import clock, events, ids, sealing, signing, urls
+from control_plane.problems import Fault, Problem, escaped, invalid_value
+from shared import clock, events, headers, ids, sealing, signing, urls
 from shared.addresses import address_allowed
-from shared.errors import Contended
 from shared.ids import EndpointId, SessionId
+from shared.logs import fields
 from shared.store import sessions
 from shared.store import webhooks as store
+from shared.store.recoveries import begin_resume
 from shared.store.tenants import Making
 from shared.tenant import Scope
-from shared.webhook import ENDPOINTS_PER_TENANT, LONGEST_URL, Endpoint, EndpointStatus, matches
+from shared.webhook import (
+    ENDPOINTS_PER_TENANT,
+    Endpoint,
+    EndpointStatus,
+    matches,
+    moved,
+    resumed,
+    turned,
+)
 
 T = TypeVar("T")
 
-PATH: Final = "/v1/webhooks"
-ITEM: Final = f"{PATH}/{{endpoint_id:str}}"
+log = logging.getLogger(__name__)
 
 RESOLVE_SECONDS: Final = 2.0
 """Longest a host name may take to resolve; one that takes longer is left to the gateway."""
-LARGEST_FILTER: Final = 50
-"""Sessions or event patterns of one endpoint: each event is matched against all of them."""
-CHANGE_ATTEMPTS: Final = 4
-"""Times a change is made again on top of another that came between."""
-
-Patterns = Annotated[
-    tuple[Annotated[str, Meta(max_length=100)], ...],
-    Meta(
-        min_length=1,
-        max_length=LARGEST_FILTER,
-        description="Event types, families such as `message.*`, or `*`.",
-        examples=[["message.*", "session.connected"]],
-    ),
-]
-Sessions = Annotated[
-    tuple[str, ...],
-    Meta(max_length=LARGEST_FILTER, description="Only these sessions' events; none means all."),
-]
-Url = Annotated[
-    str,
-    Meta(max_length=LONGEST_URL, examples=["https://example.com/zapgate"]),
-]
-Description = Annotated[str, Meta(max_length=500)]
-
-
-class EndpointIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint to make."""
-
-    url: Url
-    """https, to a public host on port 443 or 8443."""
-    events: Patterns = ("*",)
-    sessions: Sessions = ()
-    description: Description = ""
-
-
-class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to change; what is not given stays."""
-
-    url: Url | UnsetType = UNSET
-    events: Patterns | UnsetType = UNSET
-    sessions: Sessions | UnsetType = UNSET
-    description: Description | UnsetType = UNSET
-    status: EndpointStatus | UnsetType = UNSET
-
-
-class EndpointOut(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint."""
-
-    id: str
-    url: str
-    events: tuple[str, ...]
-    sessions: tuple[str, ...]
-    description: str
-    status: EndpointStatus
-    disabled_reason: str | None
-    created_at: datetime
-    updated_at: datetime
-
-
-class EndpointCreated(EndpointOut, frozen=True, kw_only=True):
-    """A new endpoint with its signing secret, shown this once."""
-
-    secret: str
-    """`whsec_…`: give it to any library of Standard Webhooks."""
-
-
-def shown(row: Endpoint) -> EndpointOut:
-    return EndpointOut(
-        id=row.id,
-        url=row.url,
-        events=row.events,
-        sessions=row.sessions,
-        description=row.description,
-        status=row.status,
-        disabled_reason=row.disabled_reason,
-        created_at=clock.instant(row.created_at),
-        updated_at=clock.instant(row.updated_at),
-    )
+BY_YOU: Final = "disabled by you"
 
 
 @post(PATH, needs=Scope.WEBHOOKS_WRITE)
@@ -125,7 +67,8 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
     With an `Idempotency-Key`, a repeat of this request shows it again within a day; such answers
     are kept sealed. Once this is answered, no event it wants is missed.
     """
-    _check_patterns(data.events)
+    patterns = _checked_patterns(data.events)
+    _check_headers(data.headers)
     url = await _checked_url(request, data.url)
 
     def work() -> Answer[EndpointCreated]:
@@ -138,7 +81,7 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
             id=endpoint_id,
             tenant_id=request.tenant_id,
             url=url,
-            events=data.events,
+            events=patterns,
             sealed_secret=b"",
             status=EndpointStatus.ENABLED,
             created_at=now,
@@ -146,9 +89,11 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
             description=data.description,
             sessions=wanted,
         )
-        nonce = secrets.token_bytes(sealing.NONCE_BYTES)
-        sealed = sealing.seal(plane.keyring.seals, row.owner, secret, nonce)
+        sealed = sealing.seal(
+            plane.keyring.seals, row.owner, secret, secrets.token_bytes(sealing.NONCE_BYTES)
+        )
         row = msgspec.structs.replace(row, sealed_secret=sealed)
+        row = _with_headers(request, row, data.headers)
         making = plane.aws.run(store.create_endpoint(request.tenant_id, row, ENDPOINTS_PER_TENANT))
         if making is Making.FULL:
             raise Problem(
@@ -158,10 +103,10 @@ async def create_endpoint(data: JSONBody[EndpointIn], request: Call) -> Response
             # It was suspended or deleted, and this process had not heard.
             plane.keys.forget(request.tenant_id)
             raise unauthorized()
-        body = EndpointCreated(secret=secret, **msgspec.structs.asdict(shown(row)))
+        body = EndpointCreated(secret=secret, **msgspec.structs.asdict(shown(row, now)))
         return Answer(201, body, f"{PATH}/{endpoint_id}")
 
-    return await _noticed(request, (await once(request, work, secret=True)).response)
+    return await noticed(request, (await once(request, work, secret=True)).response)
 
 
 @get(PATH, needs=Scope.WEBHOOKS_READ)
@@ -170,52 +115,90 @@ async def list_endpoints(
 ) -> Response[PageOut[EndpointOut]]:
     """List your endpoints, newest first."""
     op = store.every_endpoint(request.tenant_id, paging.page(request, "webhooks", limit, cursor))
-    return paging.answer(
-        request, "webhooks", await request.run(lambda: request.plane.aws.run(op)), shown
-    )
+    page = await request.run(lambda: request.plane.aws.run(op))
+    now = request.plane.now()
+    return paging.answer(request, "webhooks", page, lambda row: shown(row, now))
 
 
 @get(ITEM, needs=Scope.WEBHOOKS_READ)
 async def read_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[EndpointOut]:
     """Read an endpoint."""
     row = await request.run(lambda: found(request, endpoint_id))
-    return reply(200, msgspec.json.encode(shown(row)))
+    return reply(200, msgspec.json.encode(shown(row, request.plane.now())))
 
 
 @patch(ITEM, needs=Scope.WEBHOOKS_WRITE)
 async def change_endpoint(
     endpoint_id: FromPath[str], data: JSONBody[EndpointPatch], request: Call
 ) -> Response[EndpointOut]:
-    """Change an endpoint. Enabling one that was disabled forgets why it was."""
+    """Change an endpoint; what is not given stays as it is.
+
+    Enabling one that was paused or disabled, or giving it another URL, forgets how it has been
+    answering, and sends what was waiting. Headers are for the server they were given for: with a
+    `url` on another, give `headers` too.
+    """
     url = data.url
-    if data.events is not UNSET:
-        _check_patterns(data.events)
+    patterns = UNSET if data.events is UNSET else _checked_patterns(data.events)
+    if data.headers is not UNSET:
+        _check_headers(data.headers)
     if url is not UNSET:
         url = await _checked_url(request, url)
 
     def work() -> Answer[EndpointOut]:
-        plane = request.plane
         wanted = UNSET if data.sessions is UNSET else _found_sessions(request, data.sessions)
-        for _ in range(CHANGE_ATTEMPTS):
-            row = found(request, endpoint_id)
-            changed = msgspec.structs.replace(
+
+        def change(row: Endpoint) -> Endpoint:
+            after = msgspec.structs.replace(
                 row,
-                url=row.url if url is UNSET else url,
-                events=row.events if data.events is UNSET else data.events,
+                events=row.events if patterns is UNSET else patterns,
                 sessions=row.sessions if wanted is UNSET else wanted,
                 description=(row.description if data.description is UNSET else data.description),
-                updated_at=plane.now(),
             )
-            if data.status is not UNSET:
-                reason = "disabled by you" if data.status is EndpointStatus.DISABLED else None
-                changed = msgspec.structs.replace(
-                    changed, status=data.status, disabled_reason=reason
-                )
-            if plane.aws.run(store.replace_endpoint(request.tenant_id, row, changed)):
-                return Answer(200, shown(changed))
-        raise Contended("endpoint.change")
+            if data.headers is not UNSET:
+                after = _with_headers(request, after, data.headers)
+            if url is not UNSET:
+                _check_follow(row, url, given=data.headers is not UNSET)
+                after = moved(after, url)
+            return after if data.status is UNSET else turned(after, data.status, BY_YOU)
 
-    return await _noticed(request, (await once(request, work)).response)
+        before, after = changed(request, endpoint_id, change)
+        enabling = data.status is EndpointStatus.ENABLED
+        if after.receives and (enabling or not before.receives):
+            released(request, after)
+        return Answer(200, shown(after, request.plane.now()))
+
+    return await noticed(request, (await once(request, work)).response)
+
+
+@post(f"{ITEM}/pause", needs=Scope.WEBHOOKS_WRITE, status_code=200)
+async def pause_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[EndpointOut]:
+    """Pause an endpoint. Events are recorded for it and wait until you resume it.
+
+    Those of a disabled one are recorded again from now on. A repeat changes nothing.
+    """
+
+    def work() -> Answer[EndpointOut]:
+        _, after = changed(request, endpoint_id, lambda row: turned(row, EndpointStatus.PAUSED))
+        return Answer(200, shown(after, request.plane.now()))
+
+    return await noticed(request, (await once(request, work)).response)
+
+
+@post(f"{ITEM}/resume", needs=Scope.WEBHOOKS_WRITE, status_code=200)
+async def resume_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[EndpointOut]:
+    """Resume an endpoint that was paused or disabled, or that rests because it failed.
+
+    How it has been answering is forgotten, and what was waiting is sent. What was given up while it
+    was disabled stays so until you recover it. A repeat changes nothing.
+    """
+
+    def work() -> Answer[EndpointOut]:
+        _, after = changed(request, endpoint_id, resumed)
+        # Also where nothing was changed: the first request may have failed between the two.
+        released(request, after)
+        return Answer(200, shown(after, request.plane.now()))
+
+    return await noticed(request, (await once(request, work)).response)
 
 
 @delete(ITEM, needs=Scope.WEBHOOKS_WRITE, status_code=204)
@@ -231,17 +214,17 @@ async def delete_endpoint(endpoint_id: FromPath[str], request: Call) -> Response
     return (await once(request, work)).response
 
 
-def found(call: Call, endpoint_id: str) -> Endpoint:
-    """The tenant's endpoint. Raises Problem, the same whoever else's it may be."""
-    row: Endpoint | None = None
-    if ids.is_id(ids.ENDPOINT, endpoint_id):
-        row = call.plane.aws.run(store.read_endpoint(call.tenant_id, EndpointId(endpoint_id)))
-    if row is None:
-        raise not_found("webhook endpoint")
-    return row
+def released(call: Call, endpoint: Endpoint) -> None:
+    """Let go what was held for an endpoint, now that attempts are made again.
+
+    Called after that was written; once more for an endpoint of which nothing is held does nothing.
+    """
+    call.plane.aws.run(begin_resume(call.tenant_id, endpoint.id, call.plane.now()))
+    log.info("endpoint.released", extra=fields(tenant_id=call.tenant_id, endpoint_id=endpoint.id))
 
 
-def _check_patterns(patterns: Sequence[str]) -> None:
+def _checked_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
+    """The patterns, each once. Raises Problem for one that matches nothing."""
     for index, pattern in enumerate(patterns):
         if not any(matches(pattern, name) for name in events.TYPES):
             raise invalid_value(
@@ -249,6 +232,35 @@ def _check_patterns(patterns: Sequence[str]) -> None:
                 "unknown_event_type",
                 "No event type fits it; GET /v1/event-types lists them.",
             )
+    return tuple(dict.fromkeys(patterns))
+
+
+def _check_headers(given: Mapping[str, str]) -> None:
+    faults = [
+        Fault(
+            code=wrong.code,
+            detail=wrong.detail,
+            pointer="/headers" if wrong.name is None else f"/headers/{escaped(wrong.name)}",
+        )
+        for wrong in headers.judge(given)
+    ]
+    if faults:
+        raise Problem("invalid_value", faults[0].detail, errors=faults)
+
+
+def _check_follow(row: Endpoint, url: str, *, given: bool) -> None:
+    """Headers are shown to nobody, so nobody may have them sent to a server of their choice."""
+    if row.header_names and not given and not headers.may_follow(row.url, url):
+        raise invalid_value(
+            "/headers",
+            "headers_needed",
+            "Its headers were given for another server; give them again, or {} to send none.",
+        )
+
+
+def _with_headers(call: Call, row: Endpoint, given: Mapping[str, str]) -> Endpoint:
+    nonce = secrets.token_bytes(sealing.NONCE_BYTES)
+    return headers.with_headers(call.plane.keyring.seals, row, given, nonce)
 
 
 def _found_sessions(call: Call, session_ids: Sequence[str]) -> tuple[SessionId, ...]:
@@ -263,7 +275,7 @@ def _found_sessions(call: Call, session_ids: Sequence[str]) -> tuple[SessionId, 
     return wanted
 
 
-async def _noticed(call: Call, response: Response[T]) -> Response[T]:
+async def noticed(call: Call, response: Response[T]) -> Response[T]:
     """Answer when no gateway can still remember the endpoints as they were."""
     await asyncio.sleep(call.plane.settings.endpoint_memory)
     return response
@@ -295,5 +307,7 @@ ROUTES: Final = [
     list_endpoints,
     read_endpoint,
     change_endpoint,
+    pause_endpoint,
+    resume_endpoint,
     delete_endpoint,
 ]

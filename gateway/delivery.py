@@ -13,7 +13,8 @@ from typing import Final, assert_never
 import msgspec
 
 from shared import clock
-from shared.delivery import Delivery, DeliveryState, Phases
+from shared.delivery import Delivery, DeliveryState, HeldBy, Phases, Trigger
+from shared.headers import merged
 from shared.ids import EventId
 from shared.signing import sign_webhook
 from shared.tenant import TenantStatus
@@ -39,9 +40,9 @@ JITTER: Final = 0.2
 LONGEST_RETRY_AFTER: Final = 24 * clock.HOUR
 
 SHORTEST_HOLD: Final = clock.MINUTE
-LONGEST_HOLD: Final = clock.HOUR
-"""How long a suspended tenant's delivery is put off at a time: a quarter of its age within these,
-so that a long suspension costs few writes and a short one little delay."""
+LONGEST_HOLD: Final = 6 * clock.HOUR
+"""When a held delivery is looked at again though nobody released it: after a quarter of its age
+within these, so that a long hold costs few writes and a short one little delay."""
 
 CLAIM: Final = clock.MINUTE
 """How long an attempt belongs to the gateway that claimed it: four times an attempt's deadline, so
@@ -66,6 +67,17 @@ class Fault:
 
 
 Result = Answer | Fault
+
+
+def error_of(result: Result) -> str | None:
+    """The code of a failure: `timeout`, `http_500`; None for success."""
+    match result:
+        case Fault(code):
+            return code
+        case Answer(status):
+            return None if 200 <= status < 300 else f"http_{status}"
+        case _:
+            assert_never(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +113,16 @@ class GaveUp:
 
     error: str
     disable: bool = False
+    exhausted: bool = False
+    """Whether it was the last attempt of its schedule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """It is not attempted before `at` (ms), and no attempt is counted."""
+    """It is not attempted for another's sake, and looked at again at `at` (ms)."""
 
+    by: HeldBy
     at: int
-    error: str
 
 
 Verdict = Delivered | RetryAt | GaveUp
@@ -124,21 +138,28 @@ class Post:
 
 
 def prepare(
-    url: str, secrets: Sequence[str], event_id: EventId, body: bytes, *, now: int, agent: str
+    url: str,
+    secrets: Sequence[str],
+    event_id: EventId,
+    body: bytes,
+    *,
+    now: int,
+    agent: str,
+    headers: Mapping[str, str],
 ) -> Post:
-    """The request of one attempt, signed for `now` (ms) with every live secret."""
+    """The request of one attempt, signed for `now` (ms) with every live secret.
+
+    `headers` are the tenant's own.
+    """
     timestamp = now // clock.SECOND
-    return Post(
-        url,
-        {
-            "content-type": "application/json",
-            "user-agent": agent,
-            "webhook-id": event_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
-        },
-        body,
-    )
+    ours = {
+        "content-type": "application/json",
+        "user-agent": agent,
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
+    }
+    return Post(url, merged(headers, ours), body)
 
 
 def hindrance(
@@ -148,24 +169,45 @@ def hindrance(
     now: int,
     random: Callable[[], float],
 ) -> GaveUp | Held | None:
-    """Why an attempt is not to be made, if it is not. A suspended tenant's events wait."""
+    """Why an attempt is not to be made, if it is not. A test only needs its tenant's good standing.
+
+    What a breaker says comes later: it is asked when the attempt is about to be made.
+    """
     if status is None or status is TenantStatus.DELETING:
         return GaveUp("tenant_deleted")
     if endpoint is None:
         return GaveUp("endpoint_deleted")
-    if endpoint.status is EndpointStatus.DISABLED:
-        return GaveUp("endpoint_disabled")
     if status is TenantStatus.SUSPENDED:
-        hold = max(SHORTEST_HOLD, min((now - delivery.created_at) // 4, LONGEST_HOLD))
-        return Held(now + round(hold * (1 - JITTER * random())), "tenant_suspended")
-    return None
+        return Held(HeldBy.TENANT_SUSPENDED, hold_until(delivery.created_at, now, random))
+    if delivery.trigger is Trigger.TEST:
+        # Whoever asked is told of one attempt: what became of an interrupted one is not known.
+        return GaveUp("interrupted") if _lapsed(delivery, now) else None
+    match endpoint.status:
+        case EndpointStatus.ENABLED:
+            return None
+        case EndpointStatus.PAUSED:
+            return Held(HeldBy.ENDPOINT_PAUSED, hold_until(delivery.created_at, now, random))
+        case EndpointStatus.DISABLED:
+            return GaveUp("endpoint_disabled")
+        case _:
+            assert_never(endpoint.status)
 
 
-def judge(attempt: int, result: Result, now: int, random: Callable[[], float]) -> Verdict:
+def _lapsed(delivery: Delivery, now: int) -> bool:
+    return delivery.state is DeliveryState.SENDING and (delivery.due_at or 0) <= now
+
+
+def hold_until(created_at: int, now: int, random: Callable[[], float]) -> int:
+    """When something held since `created_at` is looked at again unasked."""
+    hold = max(SHORTEST_HOLD, min((now - created_at) // 4, LONGEST_HOLD))
+    return now + round(hold * (1 - JITTER * random()))
+
+
+def judge(delivery: Delivery, result: Result, now: int, random: Callable[[], float]) -> Verdict:
     """What follows from an attempt's result. `random` gives numbers in [0, 1)."""
     match result:
         case Fault(code):
-            return _later(attempt, code, now, random, at_least=0)
+            return _later(delivery, code, now, random, at_least=0)
         case Answer(status) if 200 <= status < 300:
             return Delivered(disable=result.control == "disable")
         case Answer(status, retry_after, control):
@@ -175,7 +217,7 @@ def judge(attempt: int, result: Result, now: int, random: Callable[[], float]) -
             if control == "abort-message":
                 return GaveUp(error)
             wait = _retry_after(retry_after, now) if status in {429, 503} else 0
-            return _later(attempt, error, now, random, at_least=wait)
+            return _later(delivery, error, now, random, at_least=wait)
         case _:
             assert_never(result)
 
@@ -193,7 +235,13 @@ def after(delivery: Delivery, verdict: Verdict, result: Result | None, now: int)
         case _:
             assert_never(verdict)
     return msgspec.structs.replace(
-        delivery, state=state, due_at=due_at, updated_at=now, last_status=status, last_error=error
+        delivery,
+        state=state,
+        due_at=due_at,
+        held_by=None,
+        updated_at=now,
+        last_status=status,
+        last_error=error,
     )
 
 
@@ -204,29 +252,51 @@ def claimed(delivery: Delivery, now: int) -> Delivery:
         state=DeliveryState.SENDING,
         attempt=delivery.attempt + 1,
         due_at=now + CLAIM,
+        held_by=None,
         updated_at=now,
     )
 
 
-def released(delivery: Delivery, due_at: int) -> Delivery:
+def released(delivery: Delivery, due_at: int, now: int) -> Delivery:
     """A claimed delivery given back until `due_at`, its attempt not made."""
     return msgspec.structs.replace(
-        delivery, state=DeliveryState.WAITING, attempt=delivery.attempt - 1, due_at=due_at
+        delivery,
+        state=DeliveryState.WAITING,
+        attempt=delivery.attempt - 1,
+        due_at=due_at,
+        updated_at=now,
     )
 
 
+def unclaimed(delivery: Delivery) -> Delivery:
+    """A delivery as it waits for its next attempt; after a lapsed claim, the lost one counts."""
+    if delivery.state is not DeliveryState.SENDING:
+        return delivery
+    return msgspec.structs.replace(delivery, state=DeliveryState.WAITING)
+
+
 def held(delivery: Delivery, hold: Held, now: int) -> Delivery:
-    """A claimed delivery that waits for something else than its receiver."""
-    back = released(delivery, hold.at)
-    return msgspec.structs.replace(back, updated_at=now, last_status=None, last_error=hold.error)
+    """A delivery that waits for something else than its receiver. A begun attempt is taken back."""
+    begun = delivery.state is DeliveryState.SENDING
+    return msgspec.structs.replace(
+        delivery,
+        state=DeliveryState.HELD,
+        attempt=delivery.attempt - begun,
+        due_at=hold.at,
+        held_by=hold.by,
+        updated_at=now,
+    )
 
 
 def _later(
-    attempt: int, error: str, now: int, random: Callable[[], float], at_least: int
+    delivery: Delivery, error: str, now: int, random: Callable[[], float], at_least: int
 ) -> RetryAt | GaveUp:
-    if attempt >= len(SCHEDULE):
+    if delivery.trigger is Trigger.TEST:
         return GaveUp(error)
-    pause = SCHEDULE[attempt] * (1 + JITTER * (2 * random() - 1))
+    made = delivery.attempt - delivery.scheduled_from
+    if made >= len(SCHEDULE):
+        return GaveUp(error, exhausted=True)
+    pause = SCHEDULE[made] * (1 + JITTER * (2 * random() - 1))
     return RetryAt(now + max(round(pause), at_least), error)
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from gateway.aws import Aws
+from shared import headers
 from shared.ids import EndpointId, TenantId
 from shared.sealing import unseal
 from shared.store import tenants, webhooks
 from shared.store.dynamo import Range
 from shared.tenant import Tenant, TenantStatus
-from shared.webhook import ENDPOINTS_PER_TENANT, Endpoint
+from shared.webhook import ENDPOINTS_PER_TENANT, Endpoint, live_secrets
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -110,16 +111,23 @@ class Directory:
         """None where the tenant is gone."""
         return await self._status.get(tenant_id)
 
-    def secrets(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """The endpoint's live signing secrets, newest first. Raises Forged."""
-        key = endpoint.owner, endpoint.sealed_secret
+    def secrets(self, endpoint: Endpoint, now: int) -> tuple[str, ...]:
+        """The secrets that sign for the endpoint at `now` (ms), newest first. Raises Forged."""
+        return tuple(self._opened(endpoint.owner, each) for each in live_secrets(endpoint, now))
+
+    def headers(self, endpoint: Endpoint) -> dict[str, str]:
+        """The tenant's own headers for the endpoint. Raises Forged."""
+        return headers.opened(self._seals, endpoint)
+
+    def _opened(self, owner: str, sealed: bytes) -> str:
+        key = owner, sealed
         secret = self._secrets.get(key)
         if secret is None:
-            secret = unseal(self._seals, endpoint.owner, endpoint.sealed_secret)
+            secret = unseal(self._seals, owner, sealed)
             self._secrets[key] = secret
             if len(self._secrets) > KEPT:
                 self._secrets.popitem(last=False)
-        return (secret,)
+        return secret
 
     def forget(self, tenant_id: TenantId) -> None:
         """Read the tenant's endpoints again: one was changed here."""

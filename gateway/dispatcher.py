@@ -11,19 +11,24 @@ import asyncio
 import importlib.metadata
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 import msgspec
 
+from gateway.attempts import interrupted, logged
 from gateway.aws import Aws
+from gateway.breaker import Leave
 from gateway.delivery import (
     CLAIM,
     Delivered,
+    Exchange,
     Fault,
     GaveUp,
     Held,
+    Post,
     Result,
     RetryAt,
     Verdict,
@@ -31,24 +36,29 @@ from gateway.delivery import (
     claimed,
     held,
     hindrance,
+    hold_until,
     judge,
     prepare,
     released,
+    unclaimed,
 )
 from gateway.directory import Directory
 from gateway.egress import DEADLINE, Egress
 from gateway.fairness import Limits, Turns
 from gateway.loops import Loop
 from gateway.metrics import Metrics
+from gateway.moves import Move, Moves
+from gateway.notices import Notice, exhausted
+from gateway.standing import Standing, resting
 from shared import clock, ids, queue
-from shared.delivery import Delivery, DeliveryState, Wake
+from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Phases, Trigger, Wake
 from shared.env import Places
 from shared.errors import Contended, Forged, Malformed, Unavailable
 from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
-from shared.store import deliveries, events, webhooks
+from shared.store import deliveries, events
 from shared.store.deliveries import DUE_SHARDS
-from shared.webhook import Endpoint, EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +120,9 @@ class Dispatcher:
         self._metrics = metrics
         self._now = now
         self._turns: Turns[Job] = Turns(self._limits)
+        self._moves = Moves(aws, now)
+        self._standing = Standing(aws, directory, self, now)
+        self._stack = AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._intake: list[asyncio.Task[None]] = []
         self._attempts: set[asyncio.Task[None]] = set()
@@ -122,7 +135,8 @@ class Dispatcher:
         self.sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await self._stack.enter_async_context(self._moves)
+        await self._stack.enter_async_context(self._tasks)
         self._intake = [
             self._tasks.create_task(loop.run(), name=loop.name) for loop in self.loops()
         ]
@@ -142,7 +156,7 @@ class Dispatcher:
             log.warning("dispatcher.cut_off", extra=fields(in_hand=self._turns.sending))
             for task in self._attempts:
                 task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._stack.aclose()
 
     def loops(self) -> list[Loop]:
         """What must turn for deliveries to go out."""
@@ -166,9 +180,16 @@ class Dispatcher:
     def sending(self) -> int:
         return self._turns.sending
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        """Whether one more delivery to this endpoint may wait in memory."""
-        return not self._stopping and self._turns.room(tenant_id, endpoint_id)
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        """A new delivery as it comes into the table: claimed by us where there is room for it."""
+        now = self._now()
+        if endpoint.status is EndpointStatus.PAUSED:
+            return held(delivery, Held(HeldBy.ENDPOINT_PAUSED, hold_until(now, now, _random)), now)
+        if (rest := self._standing.resting(endpoint)) is not None:
+            return held(delivery, rest, now)
+        if not self._stopping and self._turns.room(endpoint.tenant_id, endpoint.id):
+            return claimed(delivery, now)
+        return delivery
 
     def hand_over(self, delivery: Delivery, body: bytes | None) -> None:
         """Attempt a claimed delivery when it is its turn."""
@@ -185,9 +206,16 @@ class Dispatcher:
                 due = await self._aws.run(
                     deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
                 )
-                taken = [await self._claim(delivery) for delivery in due]
+                by_endpoint: dict[EndpointId, list[Delivery]] = {}
+                for delivery in due:
+                    by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
+                taken = await asyncio.gather(*map(self._claim_each, by_endpoint.values()))
                 if len(due) < SWEEP_PAGE or not any(taken):
                     break
+
+    async def _claim_each(self, due: Sequence[Delivery]) -> bool:
+        """One after another, so that each sees the room the last one took. True if any moved."""
+        return any([await self._claim(delivery) for delivery in due])
 
     async def put_off(self) -> None:
         """Give back what waits so long that its claim would lapse: its receiver is slow.
@@ -233,25 +261,56 @@ class Dispatcher:
             await self._claim(delivery)
 
     async def _claim(self, delivery: Delivery) -> bool:
-        """Take a due delivery, or put it off where there is no room. False where it has moved."""
+        """Take a due delivery, or put it off. False where it has moved."""
         if self._stopping:
             return False
         now = self._now()
+        lost = await self._lost(delivery)
+        idle = unclaimed(delivery)
+        hindered = await self._hindered(delivery)
+        if isinstance(hindered, Held):
+            return await self._move(delivery, held(idle, hindered, now), lost)
+        if isinstance(hindered, GaveUp):
+            return await self._move(delivery, after(idle, hindered, None, now), lost)
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
             self._metrics.sidelined.inc()
-            later = msgspec.structs.replace(delivery, due_at=now + _sideline())
-            return await self._move(delivery, later)
-        ours = claimed(delivery, now)
-        if not await self._move(delivery, ours):
+            later = msgspec.structs.replace(idle, due_at=now + _sideline(), updated_at=now)
+            return await self._move(delivery, later, lost)
+        ours = claimed(idle, now)
+        if not await self._move(delivery, ours, lost):
             return False
         self.hand_over(ours, None)
         return True
 
-    async def _release(self, job: Job, delay: int) -> None:
-        await self._move(job.delivery, released(job.delivery, self._now() + delay))
+    async def _lost(self, delivery: Delivery) -> Attempt | None:
+        """What the log owes an attempt whose claim lapsed."""
+        if delivery.state is not DeliveryState.SENDING:
+            return None
+        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
+        self._metrics.deliveries.labels(decision="interrupted", error="").inc()
+        log.warning("delivery.interrupted", extra=_ids(delivery, attempt=delivery.attempt))
+        return interrupted(delivery, "" if endpoint is None else endpoint.url)
 
-    async def _move(self, before: Delivery, moved: Delivery) -> bool:
-        return await self._aws.run(deliveries.move_delivery(before.tenant_id, before, moved))
+    async def _hindered(self, delivery: Delivery) -> GaveUp | Held | None:
+        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
+        status = await self._directory.status(delivery.tenant_id)
+        hindered = hindrance(endpoint, status, delivery, self._now(), _random)
+        if hindered is not None or endpoint is None or delivery.trigger is Trigger.TEST:
+            return hindered
+        return self._standing.resting(endpoint)
+
+    async def _release(self, job: Job, delay: int) -> None:
+        now = self._now()
+        await self._move(job.delivery, released(job.delivery, now + delay, now))
+
+    async def _move(
+        self,
+        before: Delivery,
+        moved: Delivery,
+        attempt: Attempt | None = None,
+        told: Notice | None = None,
+    ) -> bool:
+        return await self._moves.make(Move(before, moved, attempt, told))
 
     def _pump(self) -> None:
         while not self._stopping and (job := self._turns.take()) is not None:
@@ -282,87 +341,116 @@ class Dispatcher:
             if not await self._move(delivery, longer):
                 return
             delivery = longer
-        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
-        status = await self._directory.status(delivery.tenant_id)
-        hindered = hindrance(endpoint, status, delivery, now, _random)
+        hindered = await self._hindered(delivery)
         if isinstance(hindered, Held):
-            log.info("delivery.held", extra=_ids(delivery, error=hindered.error, at=hindered.at))
-            await self._conclude(delivery, held(delivery, hindered, now))
+            await self._hold(delivery, hindered)
             return
-        verdict: Verdict | None = hindered
-        result: Result | None = None
-        seconds = 0.0
-        if verdict is None and endpoint is not None:
-            body = job.body or await self._body(delivery.tenant_id, delivery.event_id)
-            if body is None:
-                verdict = GaveUp("event_expired")
-            else:
-                result, seconds = await self._post(endpoint, delivery.event_id, body)
-                verdict = judge(delivery.attempt, result, self._now(), _random)
-        if verdict is None:
-            raise AssertionError("unreachable: without an endpoint there is a hindrance")
-        moved = after(delivery, verdict, result, self._now())
-        self._tell(moved, verdict, seconds)
-        await self._conclude(delivery, moved)
-        await self._follow_up(endpoint, moved, verdict)
+        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
+        if hindered is not None or endpoint is None:
+            # It could be deleted between the two looks.
+            await self._give_up(delivery, hindered or GaveUp("endpoint_deleted"))
+            return
+        body = job.body or await self._body(delivery.tenant_id, delivery.event_id)
+        if body is None:
+            await self._give_up(delivery, GaveUp("event_expired"))
+            return
+        leave = await self._standing.leave(endpoint, delivery)
+        if isinstance(leave, Held):
+            await self._hold(delivery, leave)
+            return
+        began_at = self._now()
+        post, exchange = await self._post(endpoint, delivery.event_id, body)
+        verdict = judge(delivery, exchange.result, self._now(), _random)
+        moved = after(delivery, verdict, exchange.result, self._now())
+        attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
+        told = await self._last_words(endpoint, moved, verdict)
+        self._tell(moved, verdict, exchange.phases.total / 1000)
+        # First, so that no further attempt begins at an endpoint that is to be left alone.
+        await self._answered(endpoint, leave, exchange.result)
+        await self._conclude(delivery, moved, attempt, told)
+        if isinstance(verdict, RetryAt):
+            await self._wake(moved, verdict.at)
+
+    async def _answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> None:
+        try:
+            turn = await self._standing.answered(endpoint, leave, result)
+        except (Unavailable, Contended) as error:
+            # The next answer says it again; this attempt's own result must still be written.
+            ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
+            log.warning("endpoint.unrecorded", extra=fields(**ours, cause=str(error)))
+            return
+        if turn.opened is not None:
+            await self._hold_waiting(endpoint.id, turn.opened)
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
-    ) -> tuple[Result, float]:
+    ) -> tuple[Post | None, Exchange]:
+        now = self._now()
         try:
-            secrets = self._directory.secrets(endpoint)
+            secrets = self._directory.secrets(endpoint, now)
+            theirs = self._directory.headers(endpoint)
         except Forged:
             # It follows the schedule like any failure, and ends: a key may be put back meanwhile.
             log.error("endpoint.secret_unreadable", extra=fields(endpoint_id=endpoint.id))  # noqa: TRY400 (the fact says all)
-            return Fault("secret_unreadable"), 0.0
-        post = prepare(endpoint.url, secrets, event_id, body, now=self._now(), agent=AGENT)
-        attempt = await self._egress.post(post)
-        return attempt.result, attempt.phases.total / 1000
+            return None, Exchange(Fault("secret_unreadable"), Phases(total=0))
+        post = prepare(endpoint.url, secrets, event_id, body, now=now, agent=AGENT, headers=theirs)
+        return post, await self._egress.post(post)
 
     async def _body(self, tenant_id: TenantId, event_id: EventId) -> bytes | None:
         event = await self._aws.run(events.read_event(tenant_id, event_id))
         return None if event is None else event.body.encode()
 
-    async def _conclude(self, before: Delivery, moved: Delivery) -> None:
-        for attempt in range(1, RESULT_TRIES + 1):
-            try:
-                if not await self._move(before, moved):
-                    log.warning("delivery.moved_by_another", extra=_ids(before))
-            except (Unavailable, Contended):
-                if attempt == RESULT_TRIES:
-                    raise
-                await asyncio.sleep(attempt)
-            else:
-                return
+    async def _give_up(self, delivery: Delivery, verdict: GaveUp) -> None:
+        """No attempt can be made any more: the one that was begun was none."""
+        now = self._now()
+        moved = after(released(delivery, now, now), verdict, None, now)
+        self._tell(moved, verdict, 0)
+        await self._conclude(delivery, moved)
 
-    async def _follow_up(
-        self, endpoint: Endpoint | None, moved: Delivery, verdict: Verdict
+    async def _hold(self, delivery: Delivery, hold: Held) -> None:
+        log.info("delivery.held", extra=_ids(delivery, by=hold.by, at=hold.at))
+        await self._conclude(delivery, held(delivery, hold, self._now()))
+
+    async def _hold_waiting(self, endpoint_id: EndpointId, health: Health) -> None:
+        """Hold what waits in memory for an endpoint that is to be left alone."""
+        jobs = self._turns.withdraw(lambda job: job.delivery.endpoint_id == endpoint_id)
+        now = self._now()
+        await asyncio.gather(*(self._hold(job.delivery, resting(health, now)) for job in jobs))
+
+    async def _last_words(
+        self, endpoint: Endpoint, moved: Delivery, verdict: Verdict
+    ) -> Notice | None:
+        if not (isinstance(verdict, GaveUp) and verdict.exhausted):
+            return None
+        event = exhausted(moved, EventId(clock.mint(ids.EVENT)), self._now())
+        return None if event is None else await self._standing.told(endpoint, event)
+
+    async def _conclude(
+        self,
+        before: Delivery,
+        moved: Delivery,
+        attempt: Attempt | None = None,
+        told: Notice | None = None,
     ) -> None:
-        match verdict:
-            case RetryAt(at):
-                delay = max(0, -(-(at - self._now()) // clock.SECOND))
-                if delay <= queue.LONGEST_DELAY and self._places.delivery_queue_url:
-                    wake = Wake.of(moved).encode()
-                    await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
-            case Delivered(disable=True) | GaveUp(disable=True):
-                if endpoint is not None:
-                    await self._disable(endpoint, moved)
-            case Delivered() | GaveUp():
-                pass
+        for n in range(1, RESULT_TRIES + 1):
+            try:
+                if not await self._move(before, moved, attempt, told):
+                    log.warning("delivery.moved_by_another", extra=_ids(before))
+                    return
+            except (Unavailable, Contended):
+                if n == RESULT_TRIES:
+                    raise
+                await asyncio.sleep(n)
+            else:
+                break
+        if told is not None:
+            self._standing.stored(told)
 
-    async def _disable(self, endpoint: Endpoint, moved: Delivery) -> None:
-        gone = moved.last_status == 410
-        disabled = msgspec.structs.replace(
-            endpoint,
-            status=EndpointStatus.DISABLED,
-            disabled_reason="It answered 410 Gone." if gone else "It asked to be disabled.",
-            updated_at=self._now(),
-        )
-        done = await self._aws.run(
-            webhooks.replace_endpoint(endpoint.tenant_id, endpoint, disabled)
-        )
-        self._directory.forget(endpoint.tenant_id)
-        log.info("endpoint.disabled", extra=_ids(moved, done=done))
+    async def _wake(self, moved: Delivery, at: int) -> None:
+        delay = max(0, -(-(at - self._now()) // clock.SECOND))
+        if delay <= queue.LONGEST_DELAY and self._places.delivery_queue_url:
+            wake = Wake.of(moved).encode()
+            await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
 
     def _tell(self, moved: Delivery, verdict: Verdict, seconds: float) -> None:
         decision = {Delivered: "delivered", RetryAt: "retry", GaveUp: "gave_up"}[type(verdict)]

@@ -20,15 +20,25 @@ from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.gather import Gather, Outcomes
 from gateway.metrics import Metrics
-from gateway.recording import LARGEST_REQUEST, Action, Change, change_of, fold, without
-from shared.aws import Op, Refusal
+from gateway.recording import (
+    LARGEST_REQUEST,
+    Action,
+    Change,
+    change_of,
+    fold,
+    stamped,
+    without,
+)
+from shared.aws import Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
-from shared.ids import EndpointId, EventId, TenantId
+from shared.ids import EventId, SessionId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
-from shared.store.dynamo import LARGEST_TRANSACTION, transact
+from shared.store.dynamo import LARGEST_TRANSACTION, together
+from shared.store.events import WITHIN
+from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +51,12 @@ FLUSH_SECONDS: Final = 3.0
 class Deliverer(Protocol):
     """What the outbox needs of the dispatcher."""
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        """Whether one more delivery may wait in memory."""
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        """A new delivery as it comes into the table: claimed, due, or held."""
         ...
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt a claimed delivery as soon as it is its turn."""
+        """Attempt a delivery that was born claimed as soon as it is its turn."""
         ...
 
 
@@ -70,6 +80,10 @@ class Outbox:
         self._fenced = fenced
         self._metrics = metrics
         self._now = now
+        self._stamp = 0
+        self._behind: set[SessionId] = set()
+        """Sessions of which something is to be handed in again: until then nothing that followed
+        it may be stored, or the log would have it first."""
         self._gather = Gather(self._flush, _fits)
         self._stack = AsyncExitStack()
 
@@ -99,16 +113,9 @@ class Outbox:
         """
         endpoints = await self._directory.endpoints(session.tenant_id)
         now = self._now()
+        self._behind.discard(session.id)
         stored = [
-            self._gather.add(
-                change_of(
-                    session,
-                    entry.event,
-                    endpoints,
-                    now,
-                    lambda endpoint: self._deliverer.room(endpoint.tenant_id, endpoint.id),
-                )
-            )
+            self._gather.add(change_of(session, entry.event, endpoints, now, self._deliverer.born))
             for entry in entries
         ]
         outcomes = await asyncio.gather(*stored, return_exceptions=True)
@@ -121,9 +128,12 @@ class Outbox:
         await self._aws.run(sessions.offer(session.tenant_id, session.id, pairing))
 
     async def _flush(self, changes: Sequence[Change]) -> Outcomes:
+        if any(change.session.id in self._behind for change in changes):
+            return await self._without_late(changes)
         try:
             repeated = await self._store(changes)
         except (Unavailable, Contended):
+            self._behind |= {change.session.id for change in changes}
             raise
         except Exception as error:
             if len(changes) == 1:
@@ -139,6 +149,14 @@ class Outbox:
                 self._stored(change)
         return [None] * len(changes)
 
+    async def _without_late(self, changes: Sequence[Change]) -> Outcomes:
+        """Store those of sessions of which nothing has to come before."""
+        why = Unavailable("dynamodb", "transact_write_items", "what came before is not stored")
+        behind = [change.session.id in self._behind for change in changes]
+        rest = [change for change, late in zip(changes, behind, strict=True) if not late]
+        outcomes = iter(await self._flush(rest) if rest else ())
+        return [why if late else next(outcomes) for late in behind]
+
     async def _alone(self, change: Change) -> Outcomes:
         try:
             return await self._flush([change])
@@ -150,7 +168,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._aws.run(_request(actions))
+            refusal = await self._send(actions)
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -164,6 +182,12 @@ class Outbox:
             if not actions:
                 return repeated
         raise Contended(f"a transaction was refused {TRIES} times")
+
+    async def _send(self, actions: Sequence[Action]) -> Refusal | None:
+        """One try, stamped now. The log relies on its being over in time."""
+        self._stamp = max(self._now(), self._stamp + 1)
+        writes = [action.write for action in stamped(actions, self._stamp)]
+        return await self._aws.run_within(WITHIN, together(writes))
 
     def _stored(self, change: Change) -> None:
         self._metrics.events.labels(type=change.event.type).inc()
@@ -191,10 +215,3 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
-
-
-def _request(actions: Sequence[Action]) -> Op[Refusal | None]:
-    """One request for all of the actions: None, or why not."""
-    writes = [action.write for action in actions]
-    op = writes[0].alone() if len(writes) == 1 else transact(writes)
-    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)

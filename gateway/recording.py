@@ -11,7 +11,6 @@ from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
 
-from gateway.delivery import claimed
 from shared import clock
 from shared.aws import Refusal
 from shared.delivery import Delivery, DeliveryState
@@ -44,6 +43,9 @@ LARGEST_REQUEST: Final = 3_500_000
 """Bytes of rows in one transaction (DynamoDB: 4 MB)."""
 ROW: Final = 1_000
 """Bytes counted for a row beside an event's body: ids and short fields."""
+
+Born = Callable[[Delivery, Endpoint], Delivery]
+"""How a new delivery comes into the table: claimed by us, due, or held."""
 
 _PAIRED_OR_OVER: Final = frozenset(SessionState) - {
     SessionState.CREATED,
@@ -87,12 +89,9 @@ def change_of(
     event: SessionEvent,
     endpoints: Sequence[Endpoint],
     now: int,
-    room: Callable[[Endpoint], bool],
+    born: Born,
 ) -> Change:
-    """What an event of a session changes.
-
-    Its deliveries are born claimed where the dispatcher has `room` for them, else waiting.
-    """
+    """What an event of a session changes, with a delivery for every endpoint that wants it."""
     event, body = _bounded(event)
     kind = type_name(event)
     at = clock.moment(event.timestamp)
@@ -101,11 +100,13 @@ def change_of(
         tenant_id=session.tenant_id,
         type=kind,
         created_at=at,
+        recorded_at=now,
         body=body.decode(),
         session_id=session.id,
+        sequence=event.sequence,
     )
-    deliveries = tuple(
-        _delivery(stored, endpoint, now, claim=room(endpoint))
+    owed = tuple(
+        born(owing(stored, endpoint, now), endpoint)
         for endpoint in endpoints
         if endpoint.wants(kind, session.id)
     )
@@ -123,7 +124,7 @@ def change_of(
             pass
         case _:
             assert_never(event.data)
-    return Change(session, stored, deliveries, message, seen)
+    return Change(session, stored, owed, message, seen)
 
 
 def fold(changes: Sequence[Change]) -> list[Action]:
@@ -159,6 +160,16 @@ def fold(changes: Sequence[Change]) -> list[Action]:
     return actions
 
 
+def stamped(actions: Sequence[Action], at: int) -> list[Action]:
+    """The same writes, their events recorded at `at`: the moment before they are sent."""
+    return [
+        Action(_recorded(action.change, at), "event", action.change)
+        if action.part == "event"
+        else action
+        for action in actions
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Remainder:
     """What is left of a refused transaction, and what the refusal said."""
@@ -188,6 +199,11 @@ def without(actions: Sequence[Action], refusal: Refusal) -> Remainder:
     return Remainder(left, repeated, fenced)
 
 
+def _recorded(change: Change, at: int) -> Write:
+    event = msgspec.structs.replace(change.event, recorded_at=at)
+    return events.record_event(change.session.tenant_id, event)
+
+
 def _bounded(event: SessionEvent) -> tuple[SessionEvent, bytes]:
     """The event and its bytes; content too large for a row is replaced by saying so."""
     body = encode(event)
@@ -198,8 +214,9 @@ def _bounded(event: SessionEvent) -> tuple[SessionEvent, bytes]:
     return event, body
 
 
-def _delivery(event: StoredEvent, endpoint: Endpoint, now: int, *, claim: bool) -> Delivery:
-    waiting = Delivery(
+def owing(event: StoredEvent, endpoint: Endpoint, now: int) -> Delivery:
+    """A delivery of the event, due at once."""
+    return Delivery(
         tenant_id=event.tenant_id,
         endpoint_id=endpoint.id,
         event_id=event.id,
@@ -211,7 +228,6 @@ def _delivery(event: StoredEvent, endpoint: Endpoint, now: int, *, claim: bool) 
         updated_at=now,
         due_at=now,
     )
-    return claimed(waiting, now) if claim else waiting
 
 
 def _progress(change: MessageChange, at: int) -> Progress:

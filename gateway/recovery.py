@@ -16,7 +16,6 @@ import msgspec
 from gateway.aws import Aws
 from gateway.loops import Loop
 from gateway.metrics import Metrics
-from shared.aws import Op, Refusal
 from shared.delivery import Delivery
 from shared.errors import Contended, Unavailable
 from shared.logs import fields
@@ -36,7 +35,7 @@ from shared.recovery import (
     waiting,
 )
 from shared.store import deliveries, recoveries, webhooks
-from shared.store.dynamo import Page, Write, transact
+from shared.store.dynamo import Page, together
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class Recoveries:
             )
             writes = [deliveries.moving(job.tenant_id, *each) for each in moves]
             refusal = await self._aws.run(
-                _request([*writes, recoveries.replacing(job.tenant_id, job, after)])
+                together([*writes, recoveries.replacing(job.tenant_id, job, after)])
             )
             if refusal is None:
                 self._metrics.recovered.labels(kind=job.kind.value).inc(len(seen))
@@ -170,12 +169,6 @@ def _reached(page: Page[Delivery], seen: Sequence[Delivery]) -> str | None:
     if len(seen) == len(page.rows) and page.next is not None:
         return page.next["SK"]
     return seen[-1].event_id if seen else None
-
-
-def _request(writes: Sequence[Write]) -> Op[Refusal | None]:
-    """One request for all of the writes: None, or why not."""
-    op = transact(writes)
-    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)
 
 
 def _stored(job: Recovery) -> Recovery:

@@ -91,6 +91,11 @@ FAULTS: Final = {
             "Change the endpoint's URL.",
         ),
         _fault(
+            "interrupted",
+            "We stopped while the attempt was being made: whether it arrived is not known.",
+            "Try again.",
+        ),
+        _fault(
             "secret_unreadable",
             "The endpoint's secret could not be opened, so nothing was sent. This is our fault.",
             "Rotate the endpoint's secret, and tell us.",

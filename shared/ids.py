@@ -46,6 +46,18 @@ def mint(prefix: str, now: int, random: bytes) -> str:
     return f"{prefix}_{_base32(number, 26)}"
 
 
+def following(previous: str, minted: str) -> str:
+    """`minted` where it sorts after `previous`, an id of its kind; else the id next to `previous`.
+
+    So ids of one millisecond, or of a clock that was set back, sort as they were minted (ULID's
+    monotonic rule).
+    """
+    if minted > previous:
+        return minted
+    prefix, _, digits = previous.partition("_")
+    return f"{prefix}_{_base32(_number(digits) + 1, 26)}"
+
+
 def floor(prefix: str, moment: int) -> str:
     """The least id of a kind that could be minted at `moment` (ms): a bound for range queries."""
     return f"{prefix}_{_base32(moment << 80, 26)}"
@@ -72,10 +84,14 @@ def minted_at(text: str) -> int:
     match = _SHAPE.fullmatch(text)
     if match is None:
         raise ValueError("not an id")
+    return _number(match[2]) >> 80
+
+
+def _number(digits: str) -> int:
     number = 0
-    for character in match[2]:
-        number = number * 32 + _ALPHABET.index(character)
-    return number >> 80
+    for digit in digits:
+        number = number * 32 + _ALPHABET.index(digit)
+    return number
 
 
 def _base32(number: int, length: int) -> str:

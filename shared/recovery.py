@@ -9,7 +9,7 @@ crash repeats nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -170,9 +170,11 @@ def next_step(job: Recovery, endpoint: Endpoint | None, now: int) -> Next:
             return Wait(now + LOOK_AGAIN, "endpoint_paused")
         case EndpointStatus.ENABLED:
             pass
+        case _:
+            assert_never(endpoint.status)
     gap = -(-clock.SECOND // job.per_second)
-    if endpoint.health.opened:
-        rests_until = endpoint.health.open_until or 0
+    rests_until = endpoint.health.open_until
+    if rests_until is not None:
         if now < rests_until:
             return Wait(min(rests_until, now + LOOK_AGAIN), "endpoint_resting")
         gap = PROBING

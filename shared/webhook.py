@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from shared import clock
 from shared.ids import EndpointId, SessionId, TenantId
 
 ENDPOINTS_PER_TENANT: Final = 50
@@ -12,6 +13,10 @@ ENDPOINTS_PER_TENANT: Final = 50
 LONGEST_URL: Final = 2_048
 RETIRED_SECRETS: Final = 3
 """Former secrets that may still sign beside the newest: each makes every header longer."""
+LONGEST_OVERLAP: Final = 7 * clock.DAY
+"""How long (ms) a former secret may go on to sign: long enough for any receiver to be changed."""
+DISABLED_AFTER: Final = 5 * clock.DAY
+"""An endpoint is disabled that long (ms) after its last success, if enough failed since."""
 
 
 class EndpointStatus(StrEnum):
@@ -77,6 +82,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """What the secrets are sealed for."""
         return f"{self.tenant_id}/{self.id}"
 
+    @property
+    def receives(self) -> bool:
+        """Whether attempts are made: it is enabled, and its breaker is closed."""
+        return self.status is EndpointStatus.ENABLED and self.health.open_until is None
+
     def wants(self, event_type: str, session_id: SessionId | None) -> bool:
         """Whether an event of this type and session is recorded for it."""
         if self.status is EndpointStatus.DISABLED:
@@ -93,3 +103,62 @@ def matches(pattern: str, event_type: str) -> bool:
     if pattern.endswith(".*"):
         return event_type.startswith(pattern[:-1])
     return pattern == event_type
+
+
+def live_secrets(endpoint: Endpoint, now: int) -> tuple[bytes, ...]:
+    """The sealed secrets that sign at `now` (ms), newest first."""
+    return endpoint.sealed_secret, *(each.sealed for each in live_retired(endpoint, now))
+
+
+def live_retired(endpoint: Endpoint, now: int) -> tuple[Retired, ...]:
+    """The former secrets that still sign at `now` (ms), newest first."""
+    return tuple(each for each in endpoint.retired if now < each.until)
+
+
+def rotated(endpoint: Endpoint, sealed: bytes, now: int, overlap: int) -> Endpoint:
+    """The endpoint with a new secret; the one it had signs for `overlap` ms more.
+
+    Those retired before keep the time they were given.
+    """
+    retired = live_retired(endpoint, now)
+    if overlap > 0:
+        former = Retired(sealed=endpoint.sealed_secret, until=now + overlap)
+        retired = (former, *retired)
+    return msgspec.structs.replace(endpoint, sealed_secret=sealed, retired=retired)
+
+
+def revoked(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its newest secret alone; itself where there is no other."""
+    return msgspec.structs.replace(endpoint, retired=()) if endpoint.retired else endpoint
+
+
+def turned(endpoint: Endpoint, status: EndpointStatus, reason: str | None = None) -> Endpoint:
+    """The endpoint in another status, or itself if it is in it; `reason` is why it is disabled.
+
+    Whoever enables it says that it works: what went wrong before is forgotten.
+    """
+    if status is endpoint.status:
+        return endpoint
+    disabled = status is EndpointStatus.DISABLED
+    enabled = status is EndpointStatus.ENABLED
+    return msgspec.structs.replace(
+        endpoint,
+        status=status,
+        disabled_reason=reason if disabled else None,
+        health=Health() if enabled else endpoint.health,
+    )
+
+
+def resumed(endpoint: Endpoint) -> Endpoint:
+    """The endpoint enabled, and its rest or its failures forgotten; itself if it is well."""
+    if endpoint.status is EndpointStatus.ENABLED and endpoint.health == Health():
+        return endpoint
+    enabled = turned(endpoint, EndpointStatus.ENABLED)
+    return msgspec.structs.replace(enabled, health=Health())
+
+
+def moved(endpoint: Endpoint, url: str) -> Endpoint:
+    """The endpoint at another URL: another server, of which nothing bad is known."""
+    if url == endpoint.url:
+        return endpoint
+    return msgspec.structs.replace(endpoint, url=url, health=Health())

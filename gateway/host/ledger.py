@@ -21,7 +21,7 @@ from gateway.frames import Entry
 from shared.env import JournalMode
 from shared.errors import ZapgateError
 from shared.events import SessionEvent
-from shared.ids import EventId
+from shared.ids import EventId, following
 from shared.session import Session
 
 FILE: Final = "journal.db"
@@ -73,6 +73,8 @@ class Ledger:
         """Open or make it. Raises Damaged."""
         self.session = session
         self._mint = mint
+        self._last = 0
+        self._minted = EventId("")
         self.lock = threading.RLock()
         path = folder / FILE
         # Made here with its mode: SQLite gives its side files the mode of the main one.
@@ -91,8 +93,10 @@ class Ledger:
             raise
         # What was journalled and perhaps not recorded yet is newer than the row.
         try:
-            for (event,) in self.db.execute("SELECT event FROM entries ORDER BY sequence"):
-                self.session = follow(self.session, _events.decode(event))
+            for (entry,) in self.db.execute("SELECT event FROM entries ORDER BY sequence"):
+                event = _events.decode(entry)
+                self.session = follow(self.session, event)
+                self._minted = event.id
         except msgspec.DecodeError as error:
             self.db.close()
             raise Damaged(f"an entry of the journal {path} cannot be read: {error}") from error
@@ -163,7 +167,7 @@ class Ledger:
                 yield
                 return
             self.db.execute("BEGIN IMMEDIATE")
-            before = getattr(self, "_last", 0), self.session
+            before = self._last, self.session
             try:
                 yield
                 self.db.execute("COMMIT")
@@ -183,11 +187,14 @@ class Ledger:
             return True
 
     def put(self, build: Callable[[Mark], SessionEvent | None], now: int) -> None:
-        mark = Mark(self._mint(), self._last + 1, now)
+        # Several may be minted in one millisecond: their ids must sort as they happened, too.
+        event_id = EventId(following(self._minted, self._mint()))
+        mark = Mark(event_id, self._last + 1, now)
         event = build(mark)
         if event is None:
             return
         self._last = mark.sequence
+        self._minted = mark.id
         self.db.execute(
             "INSERT INTO entries VALUES (?, ?)", (mark.sequence, msgspec.json.encode(event))
         )

@@ -70,8 +70,12 @@ def read_delivery(
 def moving(tenant_id: TenantId, before: Delivery, after: Delivery) -> Write:
     """Replace a delivery by its next state, unless another has moved it meanwhile."""
     as_seen = Expression(
-        "#state = :seen_state AND #attempt = :seen_attempt",
-        {"seen_state": before.state.value, "seen_attempt": before.attempt},
+        "#state = :seen_state AND #attempt = :seen_attempt AND #updated_at = :seen_at",
+        {
+            "seen_state": before.state.value,
+            "seen_attempt": before.attempt,
+            "seen_at": before.updated_at,
+        },
     )
     return put(_item(tenant_id, after), as_seen)
 

@@ -198,6 +198,12 @@ def transact(writes: Sequence[Write], refused: Callable[[Refusal], bool] | None 
     )
 
 
+def together(writes: Sequence[Write]) -> Op[Refusal | None]:
+    """All of the writes or none, in the cheapest request: None when written, or why not."""
+    op = writes[0].alone() if len(writes) == 1 else transact(writes)
+    return Op(op.service, op.action, op.params, lambda _: None, lambda refusal: refusal)
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """Rows of a list, and where the next page begins (None at the end)."""

@@ -1,4 +1,24 @@
-"""Events: rows and requests."""
+"""Events: rows and requests; and the log, in which they are read in the order they were recorded.
+
+An event's id is minted where it happens; its row may appear much later, when a killed gateway's
+journal is recorded by the next. So the log is not ordered by ids but by `recorded_at`, with which a
+writer stamps an event when its request is about to be sent. A reader goes on from its last place
+and must find whatever appears from then on beyond it, so it is shown only what is older than
+`SETTLE`: older than any request that may still be under way with an older stamp.
+
+What that rests on, part by part:
+
+- `WITHIN`: a writer gives a stamped request no longer than this and then stamps anew. If the first
+  one is carried out all the same, the second finds the event stored; its stamp is no older than the
+  time that the request was under way.
+- `SKEW`: how far writers' and readers' clocks may be apart.
+- `LAG`: how long the index may take to show a row that is written.
+
+It breaks where one of these is exceeded: a clock further off than `SKEW`, an index that lags for
+longer, or a network that delivers a request whose sender gave up long ago, and before the repeat.
+Then an event may appear behind a reader's place: its webhook and `GET /v1/events` have it, the log
+only for those who read that part later.
+"""
 
 from typing import Final
 
@@ -13,6 +33,19 @@ from shared.store.dynamo import ABSENT, Expression, Page, Range, Write, get, put
 KEEP: Final = 30 * clock.DAY
 """How long events, their deliveries and attempts are kept."""
 
+WITHIN: Final = 5 * clock.SECOND
+"""How long a request that records an event may take, repeats included, from its stamp on."""
+SKEW: Final = 2 * clock.SECOND
+"""Clocks that follow AWS's time service agree to a few milliseconds; this is for those that do not
+quite."""
+LAG: Final = 3 * clock.SECOND
+"""An index shows a write within a fraction of a second, as a rule; AWS promises no bound."""
+SETTLE: Final = WITHIN + SKEW + LAG
+"""The age at which no event can appear any more before those that are there."""
+
+LATEST: Final = 9_999_999_999_999
+"""The last moment (ms, in the year 2286) that fits a place in the log."""
+
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event as stored: the exact bytes that are sent, and what lists are filtered by."""
@@ -21,14 +54,25 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: TenantId
     type: str
     created_at: int
+    """When it happened."""
+    recorded_at: int
+    """When the request that stores it was about to be sent: its place in the log. No more than
+    `WITHIN` may pass between this and the request's end."""
     body: str
     session_id: SessionId | None = None
+    sequence: int | None = None
 
 
 def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
     """Write an event once: the condition fails where it is stored already."""
-    ttl = (event.created_at + KEEP) // clock.SECOND
-    return put(to_item(event, keys.event(tenant_id, event.id), ttl=ttl), ABSENT)
+    item = to_item(
+        event,
+        keys.event(tenant_id, event.id),
+        ttl=(event.recorded_at + KEEP) // clock.SECOND,
+        GSI1PK=keys.log_partition(tenant_id),
+        GSI1SK=place_of(event),
+    )
+    return put(item, ABSENT)
 
 
 def read_event(tenant_id: TenantId, event_id: EventId) -> Op[StoredEvent | None]:
@@ -47,6 +91,53 @@ def every_event(
 
     The filter is applied after the page is read, so a page may be short or empty with more to come.
     """
+    only = _only(kind, session_id)
+    return query(keys.events_partition(tenant_id), StoredEvent, rows, between=between, only=only)
+
+
+def place_of(event: StoredEvent) -> str:
+    """An event's place in the log: by when it was recorded, those of a session by `sequence`."""
+    return f"{event.recorded_at:013}#{event.sequence or 0:010}#{event.id}"
+
+
+def place_at(moment: int) -> str:
+    """The place before everything that was recorded at `moment` (ms) or later."""
+    return f"{min(max(moment, 0), LATEST):013}"
+
+
+def moment_of(place: str) -> int:
+    """The time (ms) of a place in the log."""
+    return int(place.partition("#")[0])
+
+
+def read_log(
+    tenant_id: TenantId,
+    after: str,
+    until: int,
+    limit: int,
+    *,
+    kind: str | None = None,
+    session_id: SessionId | None = None,
+) -> Op[Page[StoredEvent]]:
+    """Up to `limit` rows beyond a place that were recorded before `until`, oldest first.
+
+    Of these the page holds what is of the kind and session; `next` is the place of the last row
+    that was looked at, under `GSI1SK`. `after` must lie before `until`.
+    """
+    # A place goes on with nothing or `#`: with a character before that one, `after` itself is left
+    # out and whatever follows it is not.
+    between = after + "!", place_at(until)
+    return query(
+        keys.log_partition(tenant_id),
+        StoredEvent,
+        Range(limit, newest_first=False),
+        between=between,
+        only=_only(kind, session_id),
+        index=True,
+    )
+
+
+def _only(kind: str | None, session_id: SessionId | None) -> Expression | None:
     parts: list[str] = []
     values: dict[str, object] = {}
     if kind is not None and kind.endswith("*"):
@@ -58,5 +149,4 @@ def every_event(
     if session_id is not None:
         parts.append("#session_id = :session_id")
         values["session_id"] = session_id
-    only = Expression(" AND ".join(parts), values) if parts else None
-    return query(keys.events_partition(tenant_id), StoredEvent, rows, between=between, only=only)
+    return Expression(" AND ".join(parts), values) if parts else None

@@ -96,6 +96,11 @@ def event(tenant_id: TenantId, event_id: EventId) -> Key:
     return events_partition(tenant_id), event_id
 
 
+def log_partition(tenant_id: TenantId) -> str:
+    """GSI1 partition that lists a tenant's events in the order they were recorded."""
+    return f"T#{tenant_id}#L"
+
+
 def deliveries_partition(tenant_id: TenantId, endpoint_id: EndpointId) -> str:
     return f"T#{tenant_id}#D#{endpoint_id}"
 

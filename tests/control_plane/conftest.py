@@ -151,10 +151,19 @@ class Tenant(Api):
         assert self.stage.aws.run(sessions.offer(self.id, SessionId(session_id), pairing))
         return pairing
 
-    def happened(self, kind: str, *, at: int | None = None, session_id: str | None = None) -> str:
-        """An event's row, as the gateway's outbox writes it."""
+    def happened(
+        self,
+        kind: str,
+        *,
+        at: int | None = None,
+        session_id: str | None = None,
+        recorded_at: int | None = None,
+        sequence: int | None = None,
+        random: bytes = b"\x01" * 10,
+    ) -> str:
+        """An event's row, as the gateway's outbox writes it; at once, unless it says otherwise."""
         moment = at or clock.millis()
-        event_id = EventId(ids.mint(ids.EVENT, moment, b"\x01" * 10))
+        event_id = EventId(ids.mint(ids.EVENT, moment, random))
         body = (
             f'{{"type":"{kind}","id":"{event_id}","timestamp":"2026-11-21T00:00:00Z","data":{{}}}}'
         )
@@ -163,8 +172,10 @@ class Tenant(Api):
             tenant_id=self.id,
             type=kind,
             created_at=moment,
+            recorded_at=moment if recorded_at is None else recorded_at,
             body=body,
             session_id=None if session_id is None else SessionId(session_id),
+            sequence=sequence,
         )
         assert self.stage.aws.run(event_store.record_event(self.id, row).alone())
         return event_id

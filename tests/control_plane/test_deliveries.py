@@ -332,6 +332,7 @@ def test_an_event_about_an_endpoint_is_not_sent_to_it(
         tenant_id=tenant.id,
         type=kind,
         created_at=clock.millis(),
+        recorded_at=clock.millis(),
         body=events.encode(event).decode(),
     )
     assert stage.aws.run(event_store.record_event(tenant.id, stored).alone())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.delivery import (
     CLAIM,
     JITTER,
+    LONGEST_HOLD,
     LONGEST_RETRY_AFTER,
     SCHEDULE,
     Answer,
@@ -29,9 +30,10 @@ from gateway.delivery import (
     judge,
     prepare,
     released,
+    unclaimed,
 )
 from shared import clock, ids
-from shared.delivery import Delivery, DeliveryState
+from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
 from shared.ids import EndpointId, EventId, TenantId
 from shared.tenant import TenantStatus
 from shared.webhook import Endpoint, EndpointStatus
@@ -48,6 +50,8 @@ ENDPOINT = Endpoint(
     created_at=0,
     updated_at=0,
 )
+PAUSED = msgspec.structs.replace(ENDPOINT, status=EndpointStatus.PAUSED)
+DISABLED = msgspec.structs.replace(ENDPOINT, status=EndpointStatus.DISABLED)
 DELIVERY = Delivery(
     tenant_id=TENANT,
     endpoint_id=ENDPOINT.id,
@@ -67,7 +71,7 @@ def middle() -> float:
 
 
 def judged(result: Result, attempt: int = 1) -> Verdict:
-    return judge(attempt, result, NOW, middle)
+    return judge(msgspec.structs.replace(DELIVERY, attempt=attempt), result, NOW, middle)
 
 
 @given(st.integers(200, 299))
@@ -140,7 +144,8 @@ def test_a_verdict_always_comes_and_never_waits_too_long(
     attempt: int, result: Result, number: float
 ) -> None:
     """Whatever comes back, a retry lies within a day and a fifth, and the eleventh is the last."""
-    verdict = judge(attempt, result, NOW, lambda: number)
+    delivery = msgspec.structs.replace(DELIVERY, attempt=attempt)
+    verdict = judge(delivery, result, NOW, lambda: number)
     if isinstance(verdict, RetryAt):
         assert attempt < len(SCHEDULE)
         assert NOW < verdict.at <= NOW + round(max(SCHEDULE) * (1 + JITTER))
@@ -149,7 +154,8 @@ def test_a_verdict_always_comes_and_never_waits_too_long(
 @given(st.integers(1, len(SCHEDULE) - 1), st.floats(0, 1, exclude_max=True))
 def test_retries_are_spread_by_a_fifth(attempt: int, number: float) -> None:
     """Each pause is its step of the schedule, give or take the jitter."""
-    verdict = judge(attempt, Fault("timeout"), NOW, lambda: number)
+    delivery = msgspec.structs.replace(DELIVERY, attempt=attempt)
+    verdict = judge(delivery, Fault("timeout"), NOW, lambda: number)
     assert isinstance(verdict, RetryAt)
     step = SCHEDULE[attempt]
     assert abs(verdict.at - NOW - step) <= JITTER * step + 1
@@ -177,29 +183,64 @@ def test_when_nothing_is_posted(
     assert hindrance(endpoint, status, DELIVERY, NOW, middle) == reason
 
 
-@given(st.integers(1, len(SCHEDULE)), st.integers(0, 2**43), st.floats(0, 1, exclude_max=True))
-def test_what_is_suspended_waits_however_long(attempt: int, age: int, number: float) -> None:
-    """A minute to an hour at a time; no attempt is used up, not even the last one."""
+@pytest.mark.parametrize(
+    ("endpoint", "status", "by"),
+    [
+        (ENDPOINT, TenantStatus.SUSPENDED, HeldBy.TENANT_SUSPENDED),
+        (PAUSED, TenantStatus.ACTIVE, HeldBy.ENDPOINT_PAUSED),
+    ],
+)
+@given(
+    attempt=st.integers(1, len(SCHEDULE)),
+    age=st.integers(0, 2**43),
+    number=st.floats(0, 1, exclude_max=True),
+)
+def test_what_is_held_waits_however_long(
+    *, endpoint: Endpoint, status: TenantStatus, by: HeldBy, attempt: int, age: int, number: float
+) -> None:
+    """A minute to six hours at a time; no attempt is used up, not even the last one."""
     delivery = msgspec.structs.replace(DELIVERY, attempt=attempt, created_at=NOW - age)
-    hold = hindrance(ENDPOINT, TenantStatus.SUSPENDED, delivery, NOW, lambda: number)
+    hold = hindrance(endpoint, status, delivery, NOW, lambda: number)
     assert isinstance(hold, Held)
-    assert (1 - JITTER) * clock.MINUTE <= hold.at - NOW <= clock.HOUR
+    assert (1 - JITTER) * clock.MINUTE <= hold.at - NOW <= LONGEST_HOLD
     after_it = held(delivery, hold, NOW)
-    assert after_it.state is DeliveryState.WAITING
+    assert after_it.state is DeliveryState.HELD
+    assert after_it.held_by is by
     assert after_it.attempt == attempt - 1
     assert after_it.due_at == hold.at
-    assert after_it.last_error == "tenant_suspended"
+    assert held(after_it, hold, NOW) == after_it
+
+
+def test_a_test_asks_only_for_its_tenants_good_standing() -> None:
+    """It goes to a paused and a disabled endpoint, once: a lost attempt is not made up for."""
+    trial = msgspec.structs.replace(DELIVERY, trigger=Trigger.TEST)
+    for endpoint in (ENDPOINT, PAUSED, DISABLED):
+        assert hindrance(endpoint, TenantStatus.ACTIVE, trial, NOW, middle) is None
+    suspended = hindrance(ENDPOINT, TenantStatus.SUSPENDED, trial, NOW, middle)
+    assert isinstance(suspended, Held)
+    lapsed = msgspec.structs.replace(trial, due_at=NOW)
+    assert hindrance(ENDPOINT, TenantStatus.ACTIVE, lapsed, NOW, middle) == GaveUp("interrupted")
+    assert judge(trial, Answer(500), NOW, middle) == GaveUp("http_500")
+
+
+def test_a_redelivery_has_a_schedule_of_its_own() -> None:
+    """What was attempted before it does not count against it; its own eleventh is the last."""
+    again = msgspec.structs.replace(DELIVERY, attempt=12, scheduled_from=11)
+    assert judge(again, Answer(500), NOW, middle) == RetryAt(NOW + SCHEDULE[1], "http_500")
+    last = msgspec.structs.replace(again, attempt=22)
+    assert judge(last, Answer(500), NOW, middle) == GaveUp("http_500", exhausted=True)
+
+
+def test_an_attempt_whose_claim_lapsed_counts() -> None:
+    """Whether it arrived is not known; one that waits has begun none."""
+    assert claimed(unclaimed(DELIVERY), NOW).attempt == DELIVERY.attempt + 1
+    waiting = released(DELIVERY, NOW, NOW)
+    assert unclaimed(waiting) == waiting
 
 
 def test_a_disabled_endpoint_gets_nothing() -> None:
     """Deliveries that were under way when an endpoint was disabled end."""
-    disabled = Endpoint(
-        **{
-            name: getattr(ENDPOINT, name) for name in ENDPOINT.__struct_fields__ if name != "status"
-        },
-        status=EndpointStatus.DISABLED,
-    )
-    verdict = hindrance(disabled, TenantStatus.ACTIVE, DELIVERY, NOW, middle)
+    verdict = hindrance(DISABLED, TenantStatus.ACTIVE, DELIVERY, NOW, middle)
     assert verdict == GaveUp("endpoint_disabled")
 
 
@@ -233,7 +274,7 @@ def test_the_row_after_an_attempt(
 
 def test_giving_back_a_claim_takes_back_its_attempt() -> None:
     """An attempt that was not made does not count."""
-    again = claimed(released(DELIVERY, NOW), NOW)
+    again = claimed(released(DELIVERY, NOW, NOW), NOW)
     assert (again.attempt, again.state, again.due_at) == (1, DeliveryState.SENDING, NOW + CLAIM)
 
 
@@ -244,7 +285,9 @@ def test_posts_satisfy_the_standard_library_of_standard_webhooks(
     """Whatever the body, the headers name the attempt's second and sign the bytes."""
     key = "whsec_" + base64.b64encode(secret).decode()
     body = text.encode(errors="replace")
-    post = prepare(ENDPOINT.url, [key], DELIVERY.event_id, body, now=now, agent="Zapgate/1")
+    post = prepare(
+        ENDPOINT.url, [key], DELIVERY.event_id, body, now=now, agent="Zapgate/1", headers={}
+    )
     judge_of_it = standardwebhooks.Webhook(key)
     signature = judge_of_it.sign(
         DELIVERY.event_id,
@@ -255,3 +298,14 @@ def test_posts_satisfy_the_standard_library_of_standard_webhooks(
     assert post.headers["webhook-timestamp"] == str(now // 1000)
     assert post.headers["webhook-id"] == DELIVERY.event_id
     assert post.body == body
+
+
+def test_a_tenants_own_headers_come_along_and_ours_win() -> None:
+    """Whatever slipped past the door, the signature and the type are ours."""
+    theirs = {"authorization": "Bearer 1", "webhook-signature": "forged"}
+    key = "whsec_" + base64.b64encode(bytes(32)).decode()
+    post = prepare(
+        ENDPOINT.url, [key], DELIVERY.event_id, b"{}", now=NOW, agent="Zapgate/1", headers=theirs
+    )
+    assert post.headers["authorization"] == "Bearer 1"
+    assert post.headers["webhook-signature"].startswith("v1,")

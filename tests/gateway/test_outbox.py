@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway.aws import Aws
+from gateway.delivery import claimed
 from gateway.directory import Directory
 from gateway.frames import Entry
 from gateway.metrics import Metrics
@@ -23,11 +24,12 @@ from shared.events import (
     SessionEvent,
     decode,
 )
-from shared.ids import EndpointId, EventId, MessageId, TenantId
+from shared.ids import EventId, MessageId
 from shared.message import Message, MessageStatus, Text
 from shared.session import Pairing, Session, SessionState
 from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Range
+from shared.webhook import Endpoint
 from tests.gateway.conftest import World
 
 URL = "http://127.0.0.1:9/"
@@ -40,8 +42,8 @@ class Deliverer:
         self.full = False
         self.taken: list[tuple[Delivery, bytes]] = []
 
-    def room(self, tenant_id: TenantId, endpoint_id: EndpointId) -> bool:
-        return not self.full
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        return delivery if self.full else claimed(delivery, clock.millis())
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
         self.taken.append((delivery, body))

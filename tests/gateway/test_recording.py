@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.delivery import claimed
 from gateway.recording import (
     LARGEST_BODY,
     Change,
@@ -14,7 +15,7 @@ from gateway.recording import (
 )
 from shared import clock, ids
 from shared.aws import Refusal
-from shared.delivery import DeliveryState
+from shared.delivery import Delivery, DeliveryState
 from shared.events import (
     MESSAGE_EVENTS,
     SESSION_EVENTS,
@@ -79,7 +80,10 @@ def status(number: int, reached: MessageStatus, **more: Any) -> SessionEvent:
 
 
 def changed(event: SessionEvent, *endpoints: Endpoint, room: bool = True) -> Change:
-    return change_of(SESSION, event, endpoints, NOW, lambda _: room)
+    def born(delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        return claimed(delivery, NOW) if room else delivery
+
+    return change_of(SESSION, event, endpoints, NOW, born)
 
 
 def values(write: Any) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from shared.diagnosis import CLASSES, FAULTS, OK, SLOW, STATUSES, UNKNOWN, diagn
         (None, "blocked_address", "blocked_address"),
         (None, "protocol_error", "protocol_error"),
         (None, "invalid_url", "invalid_url"),
+        (None, "interrupted", "interrupted"),
         (None, "secret_unreadable", "secret_unreadable"),
         (None, "something_new", "failed"),
         (None, None, "failed"),

@@ -109,7 +109,6 @@ def with_status(status: EndpointStatus) -> Endpoint:
             Wait(NOW + LOOK_AGAIN, "endpoint_resting"),
         ),
         (RECOVER, with_health(opened=3, open_until=NOW), Move(1 + AHEAD // PROBING, PROBING)),
-        (RECOVER, with_health(opened=1), Move(1 + AHEAD // PROBING, PROBING)),
         (RECOVER, with_health(failures=5, failing_since=NOW), Move(STEP, 50)),
     ],
 )

@@ -1,0 +1,205 @@
+"""An endpoint as its tenant writes and reads it, and the one way in which it is changed."""
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from control_plane.call import Call
+from control_plane.fields import instant
+from control_plane.problems import not_found
+from shared import clock, headers, ids
+from shared.errors import Contended
+from shared.ids import EndpointId
+from shared.store import webhooks as store
+from shared.webhook import DISABLED_AFTER, LONGEST_URL, Endpoint, EndpointStatus, live_retired
+
+PATH: Final = "/v1/webhooks"
+ITEM: Final = f"{PATH}/{{endpoint_id:str}}"
+
+CHANGE_ATTEMPTS: Final = 4
+"""Times a change is made again on top of another that came between."""
+LARGEST_FILTER: Final = 50
+"""Sessions or event patterns of one endpoint: each event is matched against all of them."""
+
+Patterns = Annotated[
+    tuple[Annotated[str, Meta(max_length=100)], ...],
+    Meta(
+        min_length=1,
+        max_length=LARGEST_FILTER,
+        description="Event types, families such as `message.*`, or `*`.",
+        examples=[["message.*", "session.connected"]],
+    ),
+]
+Sessions = Annotated[
+    tuple[str, ...],
+    Meta(max_length=LARGEST_FILTER, description="Only these sessions' events; none means all."),
+]
+Url = Annotated[
+    str,
+    Meta(max_length=LONGEST_URL, examples=["https://example.com/zapgate"]),
+]
+Description = Annotated[str, Meta(max_length=500)]
+Headers = Annotated[
+    dict[str, str],
+    Meta(
+        description="Headers of your own on every request to it, such as a credential; they are "
+        "kept sealed and not shown again. These cannot be set: "
+        + ", ".join(f"`{pattern}`" for pattern in headers.RESERVED)
+        + f". At most {headers.LONGEST} bytes each, name and value, and {headers.LARGEST} in all.",
+        examples=[{"Authorization": "Bearer 3f9a0c71"}],
+        extra_json_schema={"maxProperties": headers.MOST},
+    ),
+]
+
+
+class EndpointIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An endpoint to make."""
+
+    url: Url
+    """https, to a public host on port 443 or 8443."""
+    events: Patterns = ("*",)
+    sessions: Sessions = ()
+    description: Description = ""
+    headers: Headers = msgspec.field(default_factory=dict[str, str])
+
+
+class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change; what is not given stays."""
+
+    url: Url | UnsetType = UNSET
+    events: Patterns | UnsetType = UNSET
+    sessions: Sessions | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    headers: Headers | UnsetType = UNSET
+    """In place of all it had; `{}` removes them. To be given with a `url` on another server."""
+    status: EndpointStatus | UnsetType = UNSET
+    """As by pause and resume; `disabled` records no further events for it."""
+
+
+class HealthState(StrEnum):
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    """Nothing succeeded since `failing_since`; each delivery is tried again on its schedule."""
+    RESTING = "resting"
+    """So much failed that nothing is sent before `next_probe_at`; what happens meanwhile waits."""
+
+
+class HealthOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint has been answering."""
+
+    state: HealthState
+    failing_since: datetime | None
+    """The first failure since which nothing succeeded."""
+    failures: int
+    """Attempts failed since then, at least."""
+    last_error: str | None
+    """Code of the last failure."""
+    next_probe_at: datetime | None
+    """When a resting endpoint is tried again, once. Resume it to have it tried at once."""
+    disables_at: datetime | None
+    """When it is disabled, if nothing succeeds before."""
+
+
+class EndpointOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    sessions: tuple[str, ...]
+    description: str
+    header_names: Annotated[tuple[str, ...], Meta(examples=[["Authorization"]])]
+    """Your own headers; their values are not shown."""
+    status: EndpointStatus
+    """`enabled`; `paused`: events wait for it; `disabled`: events are not recorded for it."""
+    disabled_reason: str | None
+    health: HealthOut
+    previous_secrets_until: tuple[datetime, ...]
+    """For each former secret that signs beside the newest, when it stops."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class EndpointCreated(EndpointOut, frozen=True, kw_only=True):
+    """A new endpoint with its signing secret, shown this once."""
+
+    secret: str
+    """`whsec_…`: give it to any library of Standard Webhooks."""
+
+
+def shown(row: Endpoint, now: int) -> EndpointOut:
+    return EndpointOut(
+        id=row.id,
+        url=row.url,
+        events=row.events,
+        sessions=row.sessions,
+        description=row.description,
+        header_names=row.header_names,
+        status=row.status,
+        disabled_reason=row.disabled_reason,
+        health=_health(row),
+        previous_secrets_until=tuple(clock.instant(each.until) for each in live_retired(row, now)),
+        created_at=clock.instant(row.created_at),
+        updated_at=clock.instant(row.updated_at),
+    )
+
+
+def _health(row: Endpoint) -> HealthOut:
+    health = row.health
+    # Nothing is sent to a paused or disabled one: it neither rests nor comes closer to its end.
+    enabled = row.status is EndpointStatus.ENABLED
+    state, probe_at, disables_at = HealthState.HEALTHY, None, None
+    if health.failing_since is not None:
+        state = HealthState.FAILING
+        disables_at = health.failing_since + DISABLED_AFTER if enabled else None
+    if enabled and health.open_until is not None:
+        state, probe_at = HealthState.RESTING, health.open_until
+    return HealthOut(
+        state=state,
+        failing_since=instant(health.failing_since),
+        failures=health.failures,
+        last_error=health.last_error,
+        next_probe_at=instant(probe_at),
+        disables_at=instant(disables_at),
+    )
+
+
+def found(call: Call, endpoint_id: str) -> Endpoint:
+    """The tenant's endpoint. Raises Problem, the same whoever else's it may be."""
+    row: Endpoint | None = None
+    if ids.is_id(ids.ENDPOINT, endpoint_id):
+        row = call.plane.aws.run(store.read_endpoint(call.tenant_id, EndpointId(endpoint_id)))
+    if row is None:
+        raise not_found("webhook endpoint")
+    return row
+
+
+def changed(
+    call: Call, endpoint_id: str, change: Callable[[Endpoint], Endpoint]
+) -> tuple[Endpoint, Endpoint]:
+    """Change the tenant's endpoint: as it was, and as it is.
+
+    Args:
+        call: whose it is.
+        endpoint_id: which.
+        change: what is to become of it. It is asked again when another change came between, and
+            hands the very endpoint back where there is nothing to change.
+
+    Raises:
+        Problem: there is no such endpoint, or `change` refuses.
+        Contended: others kept changing it.
+    """
+    plane = call.plane
+    for _ in range(CHANGE_ATTEMPTS):
+        before = found(call, endpoint_id)
+        after = change(before)
+        if after is before:
+            return before, before
+        after = msgspec.structs.replace(after, updated_at=plane.now())
+        if plane.aws.run(store.replace_endpoint(call.tenant_id, before, after)):
+            return before, after
+    raise Contended("endpoint.change")

@@ -1,0 +1,241 @@
+"""How endpoints stand with the fleet: what their answers change in their row, and who is told.
+
+An endpoint's row is written by its tenant and by every gateway. Each change is a rule applied to
+the row as it is now: if another came between, the row is read again and the rule asked again.
+"""
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, assert_never
+
+import msgspec
+
+from gateway import breaker, disabling
+from gateway.aws import Aws
+from gateway.breaker import Ask, Go, Leave, Ordinary, Rest, Test, Window
+from gateway.delivery import Held, Result, error_of
+from gateway.directory import Directory
+from gateway.disabling import Consequence, Disable, Recovered, Warn
+from gateway.notices import Notice, notice
+from shared import clock, ids
+from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
+from shared.errors import Contended
+from shared.events import EndpointDisabled, EndpointFailing, EndpointRecovered, OperationalEvent
+from shared.ids import EndpointId, EventId
+from shared.logs import fields
+from shared.store import events, webhooks
+from shared.store.dynamo import together
+from shared.webhook import Endpoint, EndpointStatus, Health
+
+log = logging.getLogger(__name__)
+
+CHANGE_ATTEMPTS: Final = 5
+KEPT: Final = 10_000
+"""Endpoints whose latest results are remembered at most."""
+
+_random = random.SystemRandom().random
+
+
+class Deliverer(Protocol):
+    """What becomes of a notice's deliveries."""
+
+    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
+        """A new delivery as it comes into the table."""
+        ...
+
+    def hand_over(self, delivery: Delivery, body: bytes) -> None:
+        """Attempt one that was born claimed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An endpoint's row as it is to be, and what is told of it."""
+
+    endpoint: Endpoint
+    event: OperationalEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an answer changed in its endpoint's breaker."""
+
+    opened: Health | None = None
+    """Its health where it opened just now."""
+    closed: bool = False
+
+
+class Standing:
+    """Asks and changes endpoints' rows for what their receivers answer."""
+
+    def __init__(
+        self, aws: Aws, directory: Directory, deliverer: Deliverer, now: Callable[[], int]
+    ) -> None:
+        self._aws = aws
+        self._directory = directory
+        self._deliverer = deliverer
+        self._now = now
+        self._windows: OrderedDict[EndpointId, Window] = OrderedDict()
+
+    def resting(self, endpoint: Endpoint) -> Held | None:
+        """Until when deliveries to an endpoint that is left alone are held, if it is."""
+        now = self._now()
+        if not isinstance(breaker.may_attempt(endpoint.health, now), Rest):
+            return None
+        return resting(endpoint.health, now)
+
+    async def leave(self, endpoint: Endpoint, delivery: Delivery) -> Leave | Held:
+        """By what right an attempt may be made now. Of all who ask after a rest, one gets it."""
+        if delivery.trigger is Trigger.TEST:
+            return Test()
+        now = self._now()
+        may = breaker.may_attempt(endpoint.health, now)
+        match may:
+            case Go():
+                return Ordinary()
+            case Rest():
+                return resting(endpoint.health, now)
+            case Ask(claimed, leave):
+                asking = msgspec.structs.replace(endpoint, health=claimed)
+                won = await self._aws.run(
+                    webhooks.replace_endpoint(endpoint.tenant_id, endpoint, asking)
+                )
+                self._directory.forget(endpoint.tenant_id)
+                return leave if won else resting(claimed, now)
+            case _:
+                assert_never(may)
+
+    async def answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> Turn:
+        """Draw the consequences of an attempt. Raises Unavailable, Contended."""
+        sign = breaker.sign_of(result)
+        before = self._windows.pop(endpoint.id, Window())
+        now, chance = self._now(), _random()
+        _, self._windows[endpoint.id] = breaker.record(
+            endpoint.health,
+            before,
+            sign,
+            error_of(result),
+            leave=leave,
+            now=now,
+            random=lambda: chance,
+        )
+        if len(self._windows) > KEPT:
+            self._windows.popitem(last=False)
+        asked = None if isinstance(leave, Test) else disabling.asked(result)
+        turn = Turn()
+
+        def rule(row: Endpoint) -> Changed | None:
+            nonlocal turn
+            health, _ = breaker.record(
+                row.health,
+                before,
+                sign,
+                error_of(result),
+                leave=leave,
+                now=now,
+                random=lambda: chance,
+            )
+            turn = Turn(
+                opened=health if row.health.open_until is None and health.open_until else None,
+                closed=row.health.open_until is not None and health.open_until is None,
+            )
+            follows = asked or disabling.consequence(row.health, health, now)
+            return self._changed(row, health, follows)
+
+        await self._change(endpoint, rule)
+        return turn
+
+    async def told(self, about: Endpoint, event: OperationalEvent) -> Notice:
+        """What is to be stored when `event` happens."""
+        endpoints = await self._directory.endpoints(about.tenant_id)
+        return notice(about.tenant_id, event, endpoints, self._now(), self._deliverer.born)
+
+    def stored(self, told: Notice) -> None:
+        """The notice is in the table: what of it was born claimed goes out."""
+        log.info(
+            "event.recorded",
+            extra=fields(
+                event_id=told.event.id,
+                type=told.event.type,
+                tenant_id=told.event.tenant_id,
+                deliveries=len(told.owed),
+            ),
+        )
+        for delivery in told.owed:
+            if delivery.state is DeliveryState.SENDING:
+                self._deliverer.hand_over(delivery, told.event.body.encode())
+
+    def _changed(
+        self, row: Endpoint, health: Health, follows: Consequence | None
+    ) -> Changed | None:
+        match follows:
+            case None:
+                after = msgspec.structs.replace(row, health=health)
+                return None if health == row.health else Changed(after)
+            case Warn(remembered):
+                after = msgspec.structs.replace(row, health=remembered)
+                return Changed(after, self._event(EndpointFailing, after, remembered, follows))
+            case Recovered():
+                after = msgspec.structs.replace(row, health=health)
+                return Changed(after, self._event(EndpointRecovered, after, row.health, follows))
+            case Disable(reason):
+                if row.status is EndpointStatus.DISABLED:
+                    return None
+                after = msgspec.structs.replace(
+                    row,
+                    health=health,
+                    status=EndpointStatus.DISABLED,
+                    disabled_reason=reason,
+                    updated_at=self._now(),
+                )
+                return Changed(after, self._event(EndpointDisabled, after, health, follows))
+            case _:
+                assert_never(follows)
+
+    def _event(
+        self,
+        kind: type[EndpointFailing | EndpointDisabled | EndpointRecovered],
+        endpoint: Endpoint,
+        health: Health,
+        follows: Consequence,
+    ) -> OperationalEvent:
+        return kind(
+            id=EventId(clock.mint(ids.EVENT)),
+            timestamp=clock.instant(self._now()),
+            data=disabling.trouble(endpoint, health, follows),
+        )
+
+    async def _change(self, endpoint: Endpoint, rule: Callable[[Endpoint], Changed | None]) -> None:
+        seen: Endpoint | None = endpoint
+        for _ in range(CHANGE_ATTEMPTS):
+            if seen is None or (changed := rule(seen)) is None:
+                return
+            told = None if changed.event is None else await self.told(seen, changed.event)
+            write = webhooks.replacing(seen.tenant_id, seen, changed.endpoint)
+            beside = () if told is None else told.writes(self._now())
+            refusal = await self._aws.run_within(events.WITHIN, together([write, *beside]))
+            self._directory.forget(endpoint.tenant_id)
+            if refusal is None:
+                log.info(
+                    "endpoint.changed",
+                    extra=fields(
+                        tenant_id=seen.tenant_id,
+                        endpoint_id=seen.id,
+                        status=changed.endpoint.status,
+                        failures=changed.endpoint.health.failures,
+                        open_until=changed.endpoint.health.open_until,
+                    ),
+                )
+                if told is not None:
+                    self.stored(told)
+                return
+            seen = await self._aws.run(webhooks.read_endpoint(endpoint.tenant_id, endpoint.id))
+        raise Contended("endpoint.change")
+
+
+def resting(health: Health, now: int) -> Held:
+    """How a delivery waits for an endpoint that is left alone."""
+    return Held(HeldBy.ENDPOINT_RESTING, breaker.hold_until(health, now, _random))
