@@ -324,7 +324,7 @@ def _due_now(call: Call, endpoint: Endpoint, event_id: EventId) -> Delivery:
     for _ in range(MOVES):
         before = _find(call, endpoint.id, event_id)
         event = call.plane.aws.run(event_store.read_event(call.tenant_id, event_id))
-        if event is None or event.created_at + KEEP <= now:
+        if event is None or event.recorded_at + KEEP <= now:
             if before is None:
                 raise not_found("delivery")
             raise Problem("event_expired", "The event's body is not kept any more.")

@@ -112,7 +112,7 @@ async def read_event_log(
     if after is not None and begin is not None:
         raise invalid_parameter("from", "with_after", "A cursor says where to begin already.")
     place = _beginning(begin, now) if after is None else _given(request, after, now)
-    read = _Reading(request, place, limit, None if kind == "*" else kind, session_id)
+    read = Reading(request, place, limit, None if kind == "*" else kind, session_id)
     part = await waiting.until(request, read, lambda seen: bool(seen.rows) or not seen.caught_up)
     body = LogOut(
         data=tuple(shown(row) for row in part.rows),
@@ -124,7 +124,7 @@ async def read_event_log(
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """Reads on, from where it was, each time it is called."""
 
     call: Call

@@ -1,54 +1,74 @@
-"""The catalogue of event types: when each is emitted, what to do, its schema, and an example."""
+"""The catalogue of event types: when each is emitted, what to do, its schema, and examples."""
 
 from functools import cache
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
 from litestar import Response, get
+from litestar.params import FromPath
 
 from control_plane.call import Call
+from control_plane.event_examples import examples
+from control_plane.event_schemas import schema_of
 from control_plane.idempotency import reply
-from shared import clock, events
-from shared.events import (
-    EndpointTrouble,
-    Event,
-    Exhaustion,
-    MessageChange,
-    PairingOffer,
-    Party,
-    Ping,
-    ReceivedMessage,
-    SessionChange,
-)
-from shared.ids import EndpointId, EventId, MessageId, SessionId
-from shared.message import Failure, FailureCode, MessageStatus, Text
-from shared.session import Reason, SessionState
+from control_plane.problems import not_found
+from shared import events
 from shared.tenant import Scope
+
+PATH: Final = "/v1/event-types"
+ITEM: Final = f"{PATH}/{{event_type:str}}"
+SCHEMA_TYPE: Final = "application/schema+json"
 
 
 class EventTypeOut(msgspec.Struct, frozen=True, kw_only=True):
     """An event type."""
 
     type: str
+    version: int
+    """Of the catalogue."""
     emitted: str
     means: str
     then: str
     """What to do when it arrives."""
     schema: dict[str, Any]
     """JSON Schema (2020-12) of the whole event."""
-    example: dict[str, Any]
+    examples: tuple[dict[str, Any], ...]
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """Every event type."""
 
+    version: int
+    """Within a version there may be new types, fields, values and kinds of content: pass over what
+    you do not know. Nothing you know changes or goes."""
     data: tuple[EventTypeOut, ...]
 
 
-@get("/v1/event-types", needs=Scope.EVENTS_READ)
+@get(PATH, needs=Scope.EVENTS_READ)
 async def list_event_types(request: Call) -> Response[Catalogue]:
-    """List what can happen, with the schema and an example of each type."""
+    """List what can happen, with the schema and examples of each type."""
     return reply(200, await request.run(_encoded))
+
+
+@get(ITEM, needs=Scope.EVENTS_READ)
+async def read_event_type(event_type: FromPath[str], request: Call) -> Response[EventTypeOut]:
+    """Read when an event of this type is sent, what it means and what to do."""
+    found = _known(event_type)
+    return reply(200, msgspec.json.encode(await request.run(lambda: described(found))))
+
+
+@get(f"{ITEM}/schema", needs=Scope.EVENTS_READ, media_type=SCHEMA_TYPE)
+async def read_event_schema(event_type: FromPath[str], request: Call) -> Response[dict[str, Any]]:
+    """Read the JSON Schema (2020-12) of this type's events, for a validator."""
+    found = _known(event_type)
+    body = msgspec.json.encode(await request.run(lambda: described(found).schema))
+    return reply(200, body, media_type=SCHEMA_TYPE)
+
+
+def _known(event_type: str) -> str:
+    if event_type not in events.TYPES:
+        raise not_found("event type")
+    return event_type
 
 
 @cache
@@ -57,138 +77,28 @@ def _encoded() -> bytes:
 
 
 def catalogue() -> Catalogue:
-    kinds = {events.type_name(kind): kind for kind in get_args(Event)}
+    """All of it, in the order of `shared.events`."""
     return Catalogue(
-        data=tuple(
-            EventTypeOut(
-                type=entry.type,
-                emitted=entry.emitted,
-                means=entry.means,
-                then=entry.then,
-                schema=msgspec.json.schema(kinds[entry.type]),
-                example=msgspec.to_builtins(example(entry.type)),
-            )
-            for entry in events.CATALOGUE
-        )
+        version=events.VERSION,
+        data=tuple(described(entry.type) for entry in events.CATALOGUE),
     )
 
 
-_NOW: Final = clock.instant(1_795_000_000_000)
-_LATER: Final = clock.instant(1_795_000_060_000)
-_SESSION: Final = SessionId("ses_01k9x6m3qhd5c8w7v2n4t0b1za")
-_MESSAGE: Final = MessageId("msg_01k9x6m3qhd5c8w7v2n4t0b1zb")
-_ENDPOINT: Final = EndpointId("ep_01k9x6m3qhd5c8w7v2n4t0b1zd")
-_EVENT: Final = EventId("evt_01k9x6m3qhd5c8w7v2n4t0b1zc")
-
-_REASONS: Final = {
-    SessionState.RECONNECTING: Reason.CONNECTION_LOST,
-    SessionState.STOPPED: Reason.STOPPED_BY_TENANT,
-    SessionState.LOGGED_OUT: Reason.REMOVED_ON_PHONE,
-    SessionState.BANNED: Reason.TEMPORARILY_BANNED,
-    SessionState.FAILED: Reason.CONNECTION_REFUSED,
-    SessionState.PASSKEY_REQUIRED: Reason.PASSKEY_REQUIRED,
-}
-
-
-def example(type_name: str) -> Event:
-    """An event of a type, as it could be."""
-    for state, kind in events.SESSION_EVENTS.items():
-        if events.type_name(kind) == type_name:
-            return kind(
-                id=_EVENT,
-                timestamp=_NOW,
-                session_id=_SESSION,
-                sequence=7,
-                data=_session_change(state),
-            )
-    for status, kind in events.MESSAGE_EVENTS.items():
-        if events.type_name(kind) == type_name:
-            return kind(
-                id=_EVENT,
-                timestamp=_NOW,
-                session_id=_SESSION,
-                sequence=7,
-                data=_message_change(status),
-            )
-    if type_name == events.type_name(events.SessionPairing):
-        offer = PairingOffer(expires_at=_LATER, has_code=True)
-        return events.SessionPairing(
-            id=_EVENT, timestamp=_NOW, session_id=_SESSION, sequence=2, data=offer
-        )
-    if type_name == events.type_name(events.MessageReceived):
-        received = ReceivedMessage(
-            whatsapp_id="3EB0C767D097B7C7C2A1",
-            chat="+4915112345678",
-            sender=Party(phone_number="+4915112345678", lid="123456789012345", name="Ada"),
-            content=Text("Hello"),
-            sent_at=_NOW,
-        )
-        return events.MessageReceived(
-            id=_EVENT, timestamp=_NOW, session_id=_SESSION, sequence=8, data=received
-        )
-    if type_name == events.type_name(events.EndpointTest):
-        return events.EndpointTest(id=_EVENT, timestamp=_NOW, data=Ping(note="A test."))
-    return _operational(type_name)
-
-
-def _operational(type_name: str) -> Event:
-    for kind in (events.EndpointFailing, events.EndpointDisabled, events.EndpointRecovered):
-        if events.type_name(kind) == type_name:
-            return kind(id=_EVENT, timestamp=_NOW, data=_trouble(kind))
-    if type_name != events.type_name(events.DeliveryExhausted):
-        raise KeyError(type_name)
-    data = Exhaustion(
-        endpoint_id=_ENDPOINT,
-        event_id=EventId("evt_01k9x6m3qhd5c8w7v2n4t0b1ze"),
-        event_type="message.received",
-        session_id=_SESSION,
-        attempts=11,
-        last_error="timeout",
-    )
-    return events.DeliveryExhausted(id=_EVENT, timestamp=_NOW, data=data)
-
-
-def _trouble(kind: type[events.OperationalEvent]) -> EndpointTrouble:
-    trouble = EndpointTrouble(
-        endpoint_id=_ENDPOINT,
-        url="https://example.com/zapgate",
-        reason="Nothing has succeeded for some time.",
-        failing_since=_NOW,
-        failures=20,
-        last_error="http_502",
-    )
-    if kind is events.EndpointFailing:
-        return msgspec.structs.replace(trouble, disable_at=_LATER)
-    return trouble
-
-
-def _session_change(state: SessionState) -> SessionChange:
-    previous = SessionState.STARTING if state is not SessionState.STARTING else SessionState.CREATED
-    return SessionChange(
-        state=state,
-        previous=previous,
-        reason=_REASONS.get(state),
-        until=_LATER if state is SessionState.BANNED else None,
-        phone_number="+4915112345678" if state is SessionState.CONNECTED else None,
+@cache
+def described(event_type: str) -> EventTypeOut:
+    """One type. Raises KeyError for an unknown one."""
+    entry = _ENTRIES[event_type]
+    return EventTypeOut(
+        type=entry.type,
+        version=events.VERSION,
+        emitted=entry.emitted,
+        means=entry.means,
+        then=entry.then,
+        schema=schema_of(event_type),
+        examples=tuple(msgspec.to_builtins(each) for each in examples(event_type)),
     )
 
 
-def _message_change(status: MessageStatus) -> MessageChange:
-    failed = status is MessageStatus.FAILED
-    return MessageChange(
-        message_id=_MESSAGE,
-        status=status,
-        to="+4915112345678",
-        whatsapp_id=None if failed else "3EB0C767D097B7C7C2A1",
-        failure=Failure(
-            code=FailureCode.NOT_ON_WHATSAPP,
-            detail="The number is not on WhatsApp.",
-            blame="recipient",
-            retryable=False,
-        )
-        if failed
-        else None,
-    )
+_ENTRIES: Final = {entry.type: entry for entry in events.CATALOGUE}
 
-
-ROUTES: Final = [list_event_types]
+ROUTES: Final = [list_event_types, read_event_type, read_event_schema]

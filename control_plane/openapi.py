@@ -1,14 +1,9 @@
 """The API described by its own types: OpenAPI 3.1, and a page to read it by."""
 
-import ast
-import inspect
 import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from itertools import pairwise
-from typing import Any, Final, cast, get_args, get_type_hints
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from litestar import Litestar, Response, Router, get
@@ -22,6 +17,7 @@ from litestar.types import Method
 from control_plane.call import Call
 from control_plane.idempotency import reply
 from control_plane.problems import KINDS, MEDIA_TYPE, ProblemOut
+from control_plane.schemas import explain, kinds
 from shared import events
 from shared.env import Settings
 
@@ -136,11 +132,7 @@ def _completed(whole: dict[str, Any], scopes: Mapping[str, str]) -> dict[str, An
     schemas = components["schemas"]
     _describe_types(schemas)
     whole["webhooks"] = _webhooks(schemas)
-    _explain(schemas)
-    for schema in schemas.values():
-        if "enum" in schema:
-            # All of ours are of strings; msgspec leaves it to be seen from the values.
-            schema.setdefault("type", "string")
+    explain(schemas)
     components["responses"] = {
         "Problem": {
             "description": "A problem (RFC 9457).",
@@ -205,9 +197,9 @@ def _describe_types(schemas: dict[str, Any]) -> None:
     msgspec decodes the bodies, so it knows what fits. Litestar 2.25 takes the dots of
     `tuple[X, ...]` for a type that allows anything, and has no word for unknown fields.
     """
-    kinds = [kind for kind in _kinds(msgspec.Struct) if kind.__name__ in schemas]
+    ours = [kind for kind in kinds(msgspec.Struct) if kind.__name__ in schemas]
     _, defined = msgspec.json.schema_components(
-        [ProblemOut, *kinds], ref_template="#/components/schemas/{name}"
+        [ProblemOut, *ours], ref_template="#/components/schemas/{name}"
     )
     schemas |= defined
 
@@ -221,8 +213,8 @@ def _add_waited(responses: dict[str, Any]) -> None:
 
 def _webhooks(schemas: dict[str, Any]) -> dict[str, Any]:
     """What we post to endpoints: one entry for each event type."""
-    kinds = get_args(events.Event)
-    _, defined = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    sent = get_args(events.Event)
+    _, defined = msgspec.json.schema_components(sent, ref_template="#/components/schemas/{name}")
     for name, schema in defined.items():
         schemas.setdefault(name, schema)
     entries = {entry.type: entry for entry in events.CATALOGUE}
@@ -242,69 +234,10 @@ def _webhooks(schemas: dict[str, Any]) -> dict[str, Any]:
                 "responses": {"2XX": {"description": "Received."}},
             }
         }
-        for kind in kinds
+        for kind in sent
         for name in [events.type_name(kind)]
     }
 
-
-def _explain(schemas: dict[str, dict[str, Any]]) -> None:
-    """Put the docstrings of our types and of their fields beside what Litestar knows of them."""
-    for kind in _kinds(msgspec.Struct):
-        schema = schemas.get(kind.__name__)
-        if schema is None:
-            continue
-        if kind.__doc__:
-            schema.setdefault("description", inspect.cleandoc(kind.__doc__))
-        properties = cast("dict[str, dict[str, Any]]", schema.get("properties", {}))
-        for base in reversed(kind.__mro__):
-            for name, text in _field_docstrings(base).items():
-                if name in properties:
-                    properties[name].setdefault("description", text)
-        for name, hint in get_type_hints(kind).items():
-            if name in properties:
-                _complete_field(properties[name], hint)
-
-
-def _complete_field(member: dict[str, Any], hint: object) -> None:
-    """Say what msgspec leaves out, and what it says of a choice that is true of the field."""
-    choices = cast("list[dict[str, Any]]", member.get("anyOf", [member]))
-    for choice in choices:
-        if datetime in (hint, *get_args(hint)) and choice.get("type") == "string":
-            choice["format"] = "date-time"
-        for key in _SAID & choice.keys():
-            member.setdefault(key, choice[key])
-            if choice is not member:
-                del choice[key]
-
-
-def _kinds(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
-    for kind in base.__subclasses__():
-        if kind.__module__.split(".")[0] in {"control_plane", "shared"}:
-            yield kind
-        yield from _kinds(kind)
-
-
-def _field_docstrings(kind: type) -> dict[str, str]:
-    """The strings that stand below a class's fields: Python drops them, the source has them."""
-    try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError):
-        # Written in C, or shipped without its source.
-        return {}
-    found: dict[str, str] = {}
-    for field, text in pairwise(getattr(definition, "body", [])):
-        match field, text:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str() as said)),
-            ):
-                found[name] = inspect.cleandoc(said)
-            case _:
-                pass
-    return found
-
-
-_SAID: Final = frozenset({"description", "examples"})
 
 _NEVER_WAIT: Final = frozenset({"/v1/tenants/{tenant_id}"})
 """Paths of 202s that `Prefer` does not turn into 200s: a tenant takes as long as its sessions."""

@@ -20,7 +20,7 @@ from control_plane.deliveries import (
     wake,
 )
 from control_plane.endpoints import ITEM, found
-from control_plane.event_types import example
+from control_plane.event_examples import examples
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import invalid_value
 from shared import clock, events, ids
@@ -31,7 +31,7 @@ from shared.ids import EndpointId, EventId
 from shared.store import deliveries
 from shared.store import events as event_store
 from shared.store.dynamo import transact
-from shared.store.events import StoredEvent
+from shared.store.events import UNBOUND, StoredEvent
 from shared.tenant import Scope
 
 PLAIN: Final = events.type_name(EndpointTest)
@@ -80,15 +80,16 @@ async def test_endpoint(
         now = request.plane.now()
         event_id = EventId(clock.mint(ids.EVENT))
         event = msgspec.structs.replace(
-            example(data.type), id=event_id, timestamp=clock.instant(now)
+            examples(data.type)[0], id=event_id, timestamp=clock.instant(now)
         )
         stored = StoredEvent(
             id=event_id,
             tenant_id=request.tenant_id,
             type=data.type,
             created_at=now,
-            recorded_at=now,
+            recorded_at=now + UNBOUND,
             body=events.encode(event).decode(),
+            example=None if data.type == PLAIN else True,
         )
         delivery = Delivery(
             tenant_id=request.tenant_id,

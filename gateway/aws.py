@@ -142,14 +142,6 @@ class Aws:
                 raise Unavailable(op.service, op.action, type(error).__name__) from error
         raise Contended(f"{op.service}.{op.action} met other writers {CONFLICT_ATTEMPTS} times")
 
-    async def run_within(self, limit: int, op: Op[T]) -> T:
-        """`run`, given up after `limit` ms: then Unavailable. It may have been done."""
-        try:
-            async with asyncio.timeout(limit / 1000):
-                return await self.run(op)
-        except TimeoutError:
-            raise Unavailable(op.service, op.action, "took too long") from None
-
     def _count(self, event_name: str, **_rest: object) -> None:
         # `before-send.dynamodb.PutItem`
         _, service, action = event_name.split(".")

@@ -8,14 +8,17 @@ under way goes into the next, so a burst of deliveries is few requests.
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 from gateway.aws import Aws
 from gateway.gather import Gather, Outcomes
 from gateway.notices import Notice
+from gateway.stamps import Stamps
+from shared.aws import Op, Refusal
 from shared.delivery import Attempt, Delivery
 from shared.errors import Contended, Unavailable
-from shared.store import deliveries, events
+from shared.store import deliveries
 from shared.store.dynamo import LARGEST_TRANSACTION, Write, together
 
 LARGEST_MOVES: Final = 24
@@ -61,8 +64,7 @@ class Moves:
     """Makes moves. Open between `async with` and its end."""
 
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
-        self._aws = aws
-        self._now = now
+        self._stamps = Stamps(aws, now)
         self._gather = Gather(self._flush, _fits)
         self._stack = AsyncExitStack()
 
@@ -108,20 +110,17 @@ class Moves:
         """Write those that can be; the keys of the others."""
         left, superseded = list(moves), set[tuple[str, str]]()
         while left:
-            at = self._now()
-            writes = [move.writes(at) for move in left]
-            refusal = await self._aws.run_within(
-                events.WITHIN, together([each for some in writes for each in some])
-            )
+            refusal = await self._stamps.run(partial(_request, left))
             if refusal is None:
                 break
             place, still = 0, list[Move]()
-            for move, some in zip(left, writes, strict=True):
-                if any(refusal.failed(n) for n in range(place, place + len(some))):
+            for move in left:
+                end = place + move.actions
+                if any(refusal.failed(n) for n in range(place, end)):
                     superseded.add(move.key)
                 else:
                     still.append(move)
-                place += len(some)
+                place = end
             left = still
         return superseded
 
@@ -133,3 +132,7 @@ def _fits(gathered: Sequence[Move], move: Move) -> bool:
         and sum(each.actions for each in gathered) + move.actions <= LARGEST_TRANSACTION
         and all(each.key != move.key for each in gathered)
     )
+
+
+def _request(moves: Sequence[Move], at: int) -> Op[Refusal | None]:
+    return together([write for move in moves for write in move.writes(at)])

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, Protocol, Self
 
 from gateway.aws import Aws
@@ -29,7 +30,8 @@ from gateway.recording import (
     stamped,
     without,
 )
-from shared.aws import Refusal
+from gateway.stamps import Stamps
+from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
@@ -37,7 +39,6 @@ from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
 from shared.store.dynamo import LARGEST_TRANSACTION, together
-from shared.store.events import WITHIN
 from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Outbox:
         self._fenced = fenced
         self._metrics = metrics
         self._now = now
-        self._stamp = 0
+        self._stamps = Stamps(aws, now)
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
@@ -168,7 +169,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._send(actions)
+            refusal = await self._stamps.run(partial(_request, actions))
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -182,12 +183,6 @@ class Outbox:
             if not actions:
                 return repeated
         raise Contended(f"a transaction was refused {TRIES} times")
-
-    async def _send(self, actions: Sequence[Action]) -> Refusal | None:
-        """One try, stamped now. The log relies on its being over in time."""
-        self._stamp = max(self._now(), self._stamp + 1)
-        writes = [action.write for action in stamped(actions, self._stamp)]
-        return await self._aws.run_within(WITHIN, together(writes))
 
     def _stored(self, change: Change) -> None:
         self._metrics.events.labels(type=change.event.type).inc()
@@ -215,3 +210,8 @@ def _fits(gathered: Sequence[Change], change: Change) -> bool:
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
+
+
+def _request(actions: Sequence[Action], at: int) -> Op[Refusal | None]:
+    """One request for all of the actions, recorded at `at`: None, or why not."""
+    return together([action.write for action in stamped(actions, at)])

@@ -9,6 +9,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 import msgspec
@@ -20,14 +21,16 @@ from gateway.delivery import Held, Result, error_of
 from gateway.directory import Directory
 from gateway.disabling import Consequence, Disable, Recovered, Warn
 from gateway.notices import Notice, notice
+from gateway.stamps import Stamps
 from shared import clock, ids
+from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
 from shared.errors import Contended
 from shared.events import EndpointDisabled, EndpointFailing, EndpointRecovered, OperationalEvent
 from shared.ids import EndpointId, EventId
 from shared.logs import fields
-from shared.store import events, webhooks
-from shared.store.dynamo import together
+from shared.store import webhooks
+from shared.store.dynamo import Write, together
 from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class Standing:
         self._directory = directory
         self._deliverer = deliverer
         self._now = now
+        self._stamps = Stamps(aws, now)
         self._windows: OrderedDict[EndpointId, Window] = OrderedDict()
 
     def resting(self, endpoint: Endpoint) -> Held | None:
@@ -215,8 +219,7 @@ class Standing:
                 return
             told = None if changed.event is None else await self.told(seen, changed.event)
             write = webhooks.replacing(seen.tenant_id, seen, changed.endpoint)
-            beside = () if told is None else told.writes(self._now())
-            refusal = await self._aws.run_within(events.WITHIN, together([write, *beside]))
+            refusal = await self._stamps.run(partial(_request, write, told))
             self._directory.forget(endpoint.tenant_id)
             if refusal is None:
                 log.info(
@@ -239,3 +242,7 @@ class Standing:
 def resting(health: Health, now: int) -> Held:
     """How a delivery waits for an endpoint that is left alone."""
     return Held(HeldBy.ENDPOINT_RESTING, breaker.hold_until(health, now, _random))
+
+
+def _request(write: Write, told: Notice | None, at: int) -> Op[Refusal | None]:
+    return together([write] if told is None else [write, *told.writes(at)])

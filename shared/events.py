@@ -256,6 +256,13 @@ def type_name(event: type[_Event] | _Event) -> str:
     return str(event.__struct_config__.tag)
 
 
+VERSION: Final = 1
+"""Of the catalogue. Within a version a change only adds: an event type, a field, a value of an
+enumeration, a kind of content; a receiver passes over what it does not know. What changes one type
+otherwise is a new type beside it (`message.received.v2`), and both are sent; what changes all of
+them is a new version.
+"""
+
 CATALOGUE: Final = (
     _entry(
         SessionStarting,
@@ -363,8 +370,9 @@ CATALOGUE: Final = (
     _entry(
         EndpointDisabled,
         "when an endpoint is disabled: it asked for it, or nothing succeeded for five days",
-        "No events are recorded for it any more; what was on its way is given up.",
-        "Mend the receiver, enable the endpoint, then recover what was given up.",
+        "Nothing is sent to it any more; what was on its way is given up.",
+        "Mend the receiver, enable the endpoint, recover what was given up, and read what came "
+        "meanwhile from the event log.",
     ),
     _entry(
         EndpointRecovered,

@@ -9,8 +9,8 @@ and must find whatever appears from then on beyond it, so it is shown only what 
 What that rests on, part by part:
 
 - `WITHIN`: a writer gives a stamped request no longer than this and then stamps anew. If the first
-  one is carried out all the same, the second finds the event stored; its stamp is no older than the
-  time that the request was under way.
+  one is carried out all the same, the second finds the event stored. A writer that cannot break a
+  request off stamps it later by as much.
 - `SKEW`: how far writers' and readers' clocks may be apart.
 - `LAG`: how long the index may take to show a row that is written.
 
@@ -35,6 +35,9 @@ KEEP: Final = 30 * clock.DAY
 
 WITHIN: Final = 5 * clock.SECOND
 """How long a request that records an event may take, repeats included, from its stamp on."""
+UNBOUND: Final = 25 * clock.SECOND
+"""What a writer that cannot break a request off adds to its stamp: a function of the control plane
+ends after 30 s, and its requests with it."""
 SKEW: Final = 2 * clock.SECOND
 """Clocks that follow AWS's time service agree to a few milliseconds; this is for those that do not
 quite."""
@@ -61,6 +64,9 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     session_id: SessionId | None = None
     sequence: int | None = None
+    example: bool | None = None
+    """True for the catalogue's example of its type, sent as a test: it never happened, so it is in
+    no list and not in the log."""
 
 
 def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
@@ -69,8 +75,8 @@ def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
         event,
         keys.event(tenant_id, event.id),
         ttl=(event.recorded_at + KEEP) // clock.SECOND,
-        GSI1PK=keys.log_partition(tenant_id),
-        GSI1SK=place_of(event),
+        GSI1PK=None if event.example else keys.log_partition(tenant_id),
+        GSI1SK=None if event.example else place_of(event),
     )
     return put(item, ABSENT)
 
@@ -137,8 +143,8 @@ def read_log(
     )
 
 
-def _only(kind: str | None, session_id: SessionId | None) -> Expression | None:
-    parts: list[str] = []
+def _only(kind: str | None, session_id: SessionId | None) -> Expression:
+    parts = ["attribute_not_exists(#example)"]
     values: dict[str, object] = {}
     if kind is not None and kind.endswith("*"):
         parts.append("begins_with(#type, :type)")
@@ -149,4 +155,4 @@ def _only(kind: str | None, session_id: SessionId | None) -> Expression | None:
     if session_id is not None:
         parts.append("#session_id = :session_id")
         values["session_id"] = session_id
-    return Expression(" AND ".join(parts), values) if parts else None
+    return Expression(" AND ".join(parts), values)

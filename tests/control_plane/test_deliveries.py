@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from control_plane import deliveries as resource
-from control_plane.event_types import example
+from control_plane.event_examples import examples
 from shared import clock, events, ids
 from shared.delivery import Attempt, DeliveryState, HeldBy, Outcome, Phases, Trigger, Wake
 from shared.ids import EndpointId, EventId
@@ -323,7 +323,7 @@ def test_an_event_about_an_endpoint_is_not_sent_to_it(
     stage: Stage, tenant: Tenant, endpoint: str, kind: str
 ) -> None:
     """But to any other."""
-    about: Any = example(kind)
+    about: Any = examples(kind)[0]
     happened = EventId(clock.mint(ids.EVENT))
     data = msgspec.structs.replace(about.data, endpoint_id=EndpointId(endpoint))
     event = msgspec.structs.replace(about, id=happened, data=data)

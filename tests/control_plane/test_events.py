@@ -1,9 +1,8 @@
-"""Events: listed by type, session and time; and the catalogue."""
+"""Events: listed by type, session and time."""
 
 import pytest
 
-from control_plane.event_types import catalogue, example
-from shared import clock, events
+from shared import clock
 from tests.control_plane.conftest import Tenant
 
 START = 1_795_000_000_000
@@ -87,15 +86,3 @@ def test_a_bad_parameter_is_named(tenant: Tenant, query: str, parameter: str) ->
 
     assert answer.status_code == 400, answer.text
     assert answer.json()["errors"][0]["parameter"] == parameter
-
-
-def test_the_catalogue_has_every_type_with_a_true_example(tenant: Tenant) -> None:
-    """Each example decodes as its type, and the schema is an object's."""
-    served = tenant.get("/v1/event-types").json()["data"]
-
-    assert {entry["type"] for entry in served} == events.TYPES
-    for entry in catalogue().data:
-        event = example(entry.type)
-        assert events.decode(events.encode(event)) == event
-        assert entry.example["type"] == entry.type
-        assert "$defs" in entry.schema

@@ -39,7 +39,12 @@ OF_TENANTS = [
     for method, path, _ in ROUTES
     if path not in PUBLIC and not path.startswith("/v1/tenants")
 ]
-WITH_IDS = [each for each in OF_TENANTS if "{" in each[1]]
+WITH_IDS = [
+    # Event types are everybody's.
+    each
+    for each in OF_TENANTS
+    if "{" in each[1] and not each[1].startswith("/v1/event-types")
+]
 
 BODIES: dict[tuple[str, str], object] = {
     ("PATCH", "/v1/sessions/{session_id:str}"): {"name": "Mine now"},
@@ -69,6 +74,7 @@ def rich(stage: Stage) -> dict[str, str]:
         "endpoint_id": endpoint.json()["id"],
         "event_id": event_id,
         "recovery_id": recovery.json()["id"],
+        "event_type": "message.sent",
         "key_id": tenant.key_id,
     }
 

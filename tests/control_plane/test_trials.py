@@ -81,13 +81,15 @@ def test_a_test_is_an_event_a_delivery_and_a_wake(
 
 @pytest.mark.parametrize("kind", sorted(events.TYPES))
 def test_any_type_can_be_tried(tenant: Tenant, endpoint: str, kind: str) -> None:
-    """The catalogue's example, with an id and a time of its own."""
+    """The catalogue's example, with an id and a time of its own; no list claims it happened."""
     body = tenant.post(f"{PATH}/{endpoint}/test", {"type": kind}).json()
 
     sent = events.decode(tenant.get(f"/v1/events/{body['event_id']}").content)
     assert body["event_type"] == events.type_name(sent) == kind
     assert sent.id == body["event_id"]
     assert abs(clock.moment(sent.timestamp) - clock.millis()) < clock.MINUTE
+    listed = [each["id"] for each in tenant.get("/v1/events").json()["data"]]
+    assert listed == ([sent.id] if kind == "endpoint.test" else [])
 
 
 def test_an_unknown_type_is_named(tenant: Tenant, endpoint: str) -> None:

@@ -1,12 +1,14 @@
 """The outbox on a real table."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from gateway import stamps
 from gateway.aws import Aws
 from gateway.delivery import claimed
 from gateway.directory import Directory
@@ -14,6 +16,7 @@ from gateway.frames import Entry
 from gateway.metrics import Metrics
 from gateway.outbox import Outbox
 from shared import clock, ids
+from shared.aws import Op
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Unavailable
 from shared.events import (
@@ -29,10 +32,14 @@ from shared.message import Message, MessageStatus, Text
 from shared.session import Pairing, Session, SessionState
 from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Range
+from shared.store.events import LATEST, StoredEvent
 from shared.webhook import Endpoint
 from tests.gateway.conftest import World
 
+T = TypeVar("T")
+
 URL = "http://127.0.0.1:9/"
+START = 1_795_000_000_000
 
 
 class Deliverer:
@@ -52,7 +59,9 @@ class Deliverer:
 class Box:
     """An outbox with what it told others."""
 
-    def __init__(self, world: World, aws: Aws | None = None) -> None:
+    def __init__(
+        self, world: World, aws: Aws | None = None, now: Callable[[], int] = clock.millis
+    ) -> None:
         self.deliverer = Deliverer()
         self.fenced: list[Session] = []
         self.outbox = Outbox(
@@ -61,13 +70,15 @@ class Box:
             deliverer=self.deliverer,
             fenced=self.fenced.append,
             metrics=Metrics(),
-            now=clock.millis,
+            now=now,
         )
 
 
 @asynccontextmanager
-async def opened(world: World, aws: Aws | None = None) -> AsyncGenerator[Box]:
-    box = Box(world, aws)
+async def opened(
+    world: World, aws: Aws | None = None, now: Callable[[], int] = clock.millis
+) -> AsyncGenerator[Box]:
+    box = Box(world, aws, now)
     async with box.outbox:
         yield box
 
@@ -256,6 +267,136 @@ async def test_a_pairing_is_shown_until_it_is_over(world: World) -> None:
         assert await world.aws.run(sessions.pairing(tenant_id, session.id)) == offer
         await box.outbox.record(session, entries(connected(session)))
     assert await world.aws.run(sessions.pairing(tenant_id, session.id)) is None
+
+
+class Hesitant(Aws):
+    """AWS that takes its time: the next writes are carried out when they are let go, if ever."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.places = world.settings
+        self.held: list[Op[Any]] | None = None
+
+    async def run(self, op: Op[T]) -> T:
+        if self.held is not None and op.action in {"put_item", "transact_write_items"}:
+            self.held.append(op)
+            await asyncio.Event().wait()
+        return await self._world.aws.run(op)
+
+    async def carry_out(self) -> None:
+        """What was given up long ago arrives."""
+        held, self.held = self.held or [], None
+        for op in held:
+            await self._world.aws.run(op)
+
+
+async def logged(world: World, tenant_id: TenantId) -> list[StoredEvent]:
+    page = await world.aws.run(events.read_log(tenant_id, events.place_at(0), LATEST, 100))
+    return list(page.rows)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are given up after 50 ms."""
+    monkeypatch.setattr(stamps, "WITHIN", 50)
+
+
+async def test_events_are_logged_in_the_order_they_are_recorded(world: World) -> None:
+    """Though its clock stands still or is set back, and whatever their ids say."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    times = iter([START, START, START - clock.HOUR, START - clock.HOUR, START + clock.HOUR])
+    made = [
+        msgspec.structs.replace(
+            connected(session),
+            id=EventId(ids.mint(ids.EVENT, START - n * clock.DAY, bytes(10))),
+            sequence=n + 1,
+        )
+        for n in range(5)
+    ]
+    async with opened(world, now=lambda: next(times, START)) as box:
+        for event in made[:2]:
+            await box.outbox.record(session, entries(event))
+        await box.outbox.record(session, entries(*made[2:]))
+    rows = await logged(world, tenant_id)
+    assert [row.id for row in rows] == [event.id for event in made]
+    assert [row.sequence for row in rows] == [1, 2, 3, 4, 5]
+    assert len({row.recorded_at for row in rows}) == 3
+    assert {decode(row.body) for row in rows} == set(made)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_request_that_took_too_long_is_stamped_anew(world: World) -> None:
+    """The repeat has its own place; the first, carried out after it, changes nothing."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    event = connected(session)
+    aws = Hesitant(world)
+    aws.held = []
+    async with opened(world, aws) as box:
+        with pytest.raises(Unavailable):
+            await box.outbox.record(session, entries(event))
+        gave_up = clock.millis()
+        held, aws.held = aws.held, None
+        await box.outbox.record(session, entries(event))
+    aws.held = held
+    await aws.carry_out()
+    (row,) = await logged(world, tenant_id)
+    assert row.recorded_at >= gave_up
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_request_carried_out_after_all_keeps_its_place(world: World) -> None:
+    """The repeat finds the event stored, and does not move it."""
+    tenant_id = await world.tenant()
+    session = await world.session(tenant_id)
+    event = connected(session)
+    aws = Hesitant(world)
+    aws.held = []
+    async with opened(world, aws) as box:
+        with pytest.raises(Unavailable):
+            await box.outbox.record(session, entries(event))
+        gave_up = clock.millis()
+        await aws.carry_out()
+        await box.outbox.record(session, entries(event))
+    (row,) = await logged(world, tenant_id)
+    assert row.recorded_at <= gave_up
+    assert row.created_at == clock.moment(event.timestamp)
+
+
+async def test_nothing_of_a_session_overtakes_what_is_not_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits behind a request that failed is refused with it; other sessions' is stored."""
+    monkeypatch.setattr(stamps, "WITHIN", 2_000)
+    tenant_id = await world.tenant()
+    session, other = await world.session(tenant_id), await world.session(tenant_id)
+    first, second, third = (
+        msgspec.structs.replace(connected(session), sequence=n) for n in (1, 2, 3)
+    )
+    theirs = connected(other)
+    aws = Hesitant(world)
+    aws.held = []
+    async with opened(world, aws) as box, asyncio.TaskGroup() as group:
+
+        async def refused(*some: SessionEvent) -> None:
+            with pytest.raises(Unavailable):
+                await box.outbox.record(session, entries(*some))
+
+        failing = group.create_task(refused(first))
+        while not aws.held:
+            await asyncio.sleep(0.005)
+        # These wait for the request under way, and would go into the next.
+        following = group.create_task(refused(second, third))
+        recorded = group.create_task(box.outbox.record(other, entries(theirs)))
+        while box.outbox.waiting < 3:
+            await asyncio.sleep(0.001)
+        aws.held = None
+        await asyncio.gather(failing, following, recorded)
+        assert [row.id for row in await logged(world, tenant_id)] == [theirs.id]
+        await box.outbox.record(session, entries(first, second, third))
+    ours = [row.sequence for row in await logged(world, tenant_id) if row.session_id == session.id]
+    assert ours == [1, 2, 3]
 
 
 async def test_trouble_with_aws_is_the_callers_to_repeat(

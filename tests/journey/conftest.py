@@ -5,6 +5,7 @@ takes `own_product`.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,11 +23,24 @@ from sandbox.processes import Plane
 from sandbox.receiver import run_receiver
 from sandbox.stack import development, run_api, run_gateway
 from sandbox.whatsapp.control_client import ControlClient
+from shared.events import TYPES
 from shared.keyring import Keyring
+from tests.schemas import Judge
 
 FreshStack = Callable[..., StackEnvironment]
 
 _numbers = itertools.count(100)
+
+judged: Counter[str] = Counter()
+"""Webhooks that were held against their schemas, by type."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which types were really sent."""
+    if judged:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(judged.items()))
+        missing = ", ".join(sorted(TYPES - judged.keys()))
+        terminalreporter.write_line(f"webhooks that fit their schemas: {told}; not sent: {missing}")
 
 
 def some_number() -> str:
@@ -62,13 +76,20 @@ class Product:
 
     @asynccontextmanager
     async def cast(self) -> AsyncGenerator[story.Cast]:
-        """A new tenant with a receiver, and two new people on WhatsApp."""
+        """A new tenant with a receiver, and two new people on WhatsApp.
+
+        At the end, everything that was received must fit its schema.
+        """
         _, api = await self.tenant()
+        judge = Judge(await api.ok("GET", "/v1/event-types"))
         async with run_receiver() as receiver:
             cast = story.Cast(api, self.people, receiver, some_number(), some_number())
             await story.listen(cast)
             await story.meet(cast)
             yield cast
+            received = [each.event for each in receiver.seen]
+        judged.update(event["type"] for event in received)
+        assert [fault for event in received for fault in judge.faults(event)] == []
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[story.Cast]:

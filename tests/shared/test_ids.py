@@ -38,6 +38,27 @@ def test_nothing_else_is_an_id(text: str) -> None:
             ids.minted_at(text)
 
 
+@given(st.lists(st.tuples(MOMENTS, RANDOM), min_size=2, max_size=20))
+def test_ids_of_one_minter_sort_as_they_were_minted(drawn: list[tuple[int, bytes]]) -> None:
+    """Within a millisecond, and whatever the clock does."""
+    minted = [""]
+    for now, random in drawn:
+        minted.append(ids.following(minted[-1], ids.mint(ids.EVENT, now, random)))
+
+    assert sorted(set(minted)) == minted
+    assert all(ids.is_id(ids.EVENT, each) for each in minted[1:])
+
+
+def test_a_later_id_is_taken_as_it_is() -> None:
+    """Only what would sort wrongly is changed, and by no more than it takes."""
+    first = ids.mint(ids.EVENT, 1, b"\xff" * 10)
+    later = ids.mint(ids.EVENT, 2, b"\x00" * 10)
+
+    assert ids.following(first, later) == later
+    assert ids.following(later, first) == ids.mint(ids.EVENT, 2, b"\x00" * 9 + b"\x01")
+    assert ids.following(first, first) == later
+
+
 def test_randomness_is_whole() -> None:
     """An id is never minted from less randomness than it promises."""
     with pytest.raises(ValueError, match="random bytes"):

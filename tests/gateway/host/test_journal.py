@@ -110,6 +110,25 @@ def test_entries_count_from_one_and_survive(journal: Journal, tmp_path: Path) ->
         assert again.after(0, -1)[0].event.sequence == 3
 
 
+def test_ids_sort_as_entries_were_made(tmp_path: Path) -> None:
+    """Many in one millisecond, and over a clock that was set back before the next life."""
+
+    def lived(now: int) -> list[EventId]:
+        def mint() -> EventId:
+            return EventId(ids.mint(ids.EVENT, now, b"\xf0" * 10))
+
+        with Journal(tmp_path, SESSION, mint=mint, sync=False) as journal:
+            for n in range(3):
+                journal.arrived(f"{now} {n}", came("X"), NOW, final=True)
+            return [entry.event.id for entry in journal.after(0, 100)]
+
+    lived(NOW)
+    minted = lived(NOW - clock.HOUR)
+
+    assert len(minted) == 6
+    assert sorted(set(minted)) == minted
+
+
 def test_without_shared_memory_it_is_the_same(tmp_path: Path) -> None:
     """On a network file system there is no write-ahead log; nothing else changes."""
     for last in (1, 2):
