@@ -27,7 +27,7 @@ from shared.events import (
     SessionEvent,
     decode,
 )
-from shared.ids import EventId, MessageId
+from shared.ids import EventId, MessageId, TenantId
 from shared.message import Message, MessageStatus, Text
 from shared.session import Pairing, Session, SessionState
 from shared.store import deliveries, events, messages, sessions
