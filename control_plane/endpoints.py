@@ -43,17 +43,21 @@ Url = Annotated[
     Meta(max_length=LONGEST_URL, examples=["https://example.com/zapgate"]),
 ]
 Description = Annotated[str, Meta(max_length=500)]
+Instant = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Headers = Annotated[
     dict[str, str],
     Meta(
-        description="Headers of your own on every request to it, such as a credential; they are "
-        "kept sealed and not shown again. These cannot be set: "
-        + ", ".join(f"`{pattern}`" for pattern in headers.RESERVED)
-        + f". At most {headers.LONGEST} bytes each, name and value, and {headers.LARGEST} in all.",
         examples=[{"Authorization": "Bearer 3f9a0c71"}],
         extra_json_schema={"maxProperties": headers.MOST},
     ),
 ]
+ABOUT_HEADERS: Final = (
+    "Headers of your own on every request to it, such as a credential. They are kept sealed and "
+    "not shown again. Values are visible ASCII; a header has at most "
+    f"{headers.LONGEST} bytes, all together {headers.LARGEST}. These are not yours to set: "
+    + ", ".join(f"`{pattern}`" for pattern in headers.RESERVED)
+    + "."
+)
 
 
 class EndpointIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +68,9 @@ class EndpointIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     events: Patterns = ("*",)
     sessions: Sessions = ()
     description: Description = ""
-    headers: Headers = msgspec.field(default_factory=dict[str, str])
+    headers: Annotated[Headers, Meta(description=ABOUT_HEADERS)] = msgspec.field(
+        default_factory=dict[str, str]
+    )
 
 
 class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +81,8 @@ class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sessions: Sessions | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     headers: Headers | UnsetType = UNSET
-    """In place of all it had; `{}` removes them. To be given with a `url` on another server."""
+    """As on creation, in place of all it had; `{}` removes them. With a `url` on another server
+    they must be given, because those it has were meant for that one."""
     status: EndpointStatus | UnsetType = UNSET
     """As by pause and resume; `disabled` records no further events for it."""
 
@@ -83,15 +90,16 @@ class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class HealthState(StrEnum):
     HEALTHY = "healthy"
     FAILING = "failing"
-    """Nothing succeeded since `failing_since`; each delivery is tried again on its schedule."""
     RESTING = "resting"
-    """So much failed that nothing is sent before `next_probe_at`; what happens meanwhile waits."""
+    """Its breaker is open."""
 
 
 class HealthOut(msgspec.Struct, frozen=True, kw_only=True):
     """How an endpoint has been answering."""
 
     state: HealthState
+    """`healthy`; `failing`: nothing succeeded since `failing_since`, and each delivery is tried
+    again on its schedule; `resting`: nothing is sent before `next_probe_at`, and waits."""
     failing_since: datetime | None
     """The first failure since which nothing succeeded."""
     failures: int
@@ -101,7 +109,7 @@ class HealthOut(msgspec.Struct, frozen=True, kw_only=True):
     next_probe_at: datetime | None
     """When a resting endpoint is tried again, once. Resume it to have it tried at once."""
     disables_at: datetime | None
-    """When it is disabled, if nothing succeeds before."""
+    """When it is disabled, at the earliest, if nothing succeeds before."""
 
 
 class EndpointOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,15 +125,16 @@ class EndpointOut(msgspec.Struct, frozen=True, kw_only=True):
     status: EndpointStatus
     """`enabled`; `paused`: events wait for it; `disabled`: events are not recorded for it."""
     disabled_reason: str | None
+    """Why it is disabled: by you, by what it answered, or for how long it failed."""
     health: HealthOut
-    previous_secrets_until: tuple[datetime, ...]
+    previous_secrets_until: tuple[Instant, ...]
     """For each former secret that signs beside the newest, when it stops."""
     created_at: datetime
     updated_at: datetime
 
 
 class EndpointCreated(EndpointOut, frozen=True, kw_only=True):
-    """A new endpoint with its signing secret, shown this once."""
+    """An endpoint with its new signing secret, shown this once."""
 
     secret: str
     """`whsec_…`: give it to any library of Standard Webhooks."""

@@ -16,9 +16,9 @@ import msgspec
 from gateway.delivery import Answer, Result
 from shared import clock
 from shared.events import EndpointTrouble
-from shared.webhook import Endpoint, Health
+from shared.webhook import DISABLED_AFTER, Endpoint, Health
 
-PATIENCE: Final = 5 * clock.DAY
+PATIENCE: Final = DISABLED_AFTER
 """From the first failure since which nothing succeeded."""
 ENOUGH_FAILURES: Final = 20
 """An endpoint that hears little may fail for days by failing once."""

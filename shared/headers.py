@@ -18,9 +18,9 @@ from shared.webhook import Endpoint
 
 MOST: Final = 20
 """Headers of one endpoint."""
-LONGEST: Final = 1024
+LONGEST: Final = 1_024
 """Bytes of one header, name and value. Receivers commonly stop at 8 KiB for a line, or for all."""
-LARGEST: Final = 4096
+LARGEST: Final = 4_096
 """Bytes of all of them: half of that, which leaves room for ours and a proxy's."""
 
 _REASONS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from control_plane import webhooks as resource
-from shared import sealing
+from shared import clock, headers, sealing
+from shared.ids import EndpointId
 from shared.store import webhooks
+from shared.webhook import DISABLED_AFTER, Endpoint, EndpointStatus, Health
 from tests.control_plane.conftest import MakeStage, Stage, Tenant
 
 URL = "https://hooks.example.com/zapgate"
@@ -20,6 +23,52 @@ def made(tenant: Tenant, **body: Any) -> dict[str, Any]:
     answer = tenant.post(PATH, {"url": URL, **body})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
+
+
+def row_of(tenant: Tenant, endpoint_id: str) -> Endpoint:
+    row = tenant.stage.aws.run(webhooks.read_endpoint(tenant.id, EndpointId(endpoint_id)))
+    assert row is not None
+    return row
+
+
+def fell_ill(tenant: Tenant, endpoint_id: str, **fields: Any) -> None:
+    """A gateway's hand in the row: the endpoint has been failing, and by default rests."""
+    seen = row_of(tenant, endpoint_id)
+    health = Health(
+        failing_since=1_000,
+        failures=7,
+        last_error="timeout",
+        opened=1,
+        open_until=clock.millis() + clock.HOUR,
+    )
+    health = msgspec.structs.replace(health, **fields)
+    changed = msgspec.structs.replace(seen, health=health)
+    assert tenant.stage.aws.run(webhooks.replace_endpoint(tenant.id, seen, changed))
+
+
+@pytest.fixture
+def releases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The endpoints whose held deliveries were let go."""
+    seen: list[str] = []
+    let_go = resource.released
+
+    def noted(call: Any, endpoint: Endpoint) -> None:
+        assert endpoint.receives
+        seen.append(endpoint.id)
+        let_go(call, endpoint)
+
+    monkeypatch.setattr(resource, "released", noted)
+    return seen
+
+
+WELL = {
+    "state": "healthy",
+    "failing_since": None,
+    "failures": 0,
+    "last_error": None,
+    "next_probe_at": None,
+    "disables_at": None,
+}
 
 
 def test_an_endpoint_is_made_with_a_secret_shown_once(stage: Stage, tenant: Tenant) -> None:
@@ -140,6 +189,204 @@ def test_changes_at_once_are_all_made(tenant: Tenant) -> None:
 
     after = tenant.get(item).json()
     assert (after["description"], after["events"]) == ("d", ["message.*"])
+
+
+def test_a_filter_names_each_event_once(tenant: Tenant) -> None:
+    """What is given twice is kept once, at its first place; at creation and at change."""
+    twice = ["session.*", "message.sent", "session.*"]
+    endpoint = made(tenant, events=twice)
+    assert endpoint["events"] == ["session.*", "message.sent"]
+
+    changed = tenant.patch(f"{PATH}/{endpoint['id']}", {"events": ["*", "*"]}).json()
+    assert changed["events"] == ["*"]
+
+
+def test_headers_are_kept_for_the_gateway_alone(tenant: Tenant) -> None:
+    """Names are shown, values never again, not even in the row."""
+    given = {"Authorization": "Bearer very-secret", "X-Shop": "7"}
+    endpoint = made(tenant, headers=given)
+    item = f"{PATH}/{endpoint['id']}"
+
+    assert endpoint["header_names"] == ["Authorization", "X-Shop"]
+    for answer in (tenant.get(item), tenant.get(PATH), tenant.patch(item, {"description": "d"})):
+        assert "very-secret" not in answer.text
+    row = row_of(tenant, endpoint["id"])
+    assert b"very-secret" not in msgspec.json.encode(row)
+    assert headers.opened(tenant.stage.keyring.seals, row) == given
+
+
+def test_headers_are_replaced_as_a_whole(tenant: Tenant) -> None:
+    """What is not given again is gone; none at all removes them; other changes leave them."""
+    endpoint = made(tenant, headers={"X-A": "1", "X-B": "2"})
+    item = f"{PATH}/{endpoint['id']}"
+    seals = tenant.stage.keyring.seals
+
+    tenant.patch(item, {"headers": {"X-B": "3"}})
+    assert tenant.patch(item, {"description": "d"}).json()["header_names"] == ["X-B"]
+    assert headers.opened(seals, row_of(tenant, endpoint["id"])) == {"X-B": "3"}
+    assert tenant.patch(item, {"headers": {}}).json()["header_names"] == []
+    assert row_of(tenant, endpoint["id"]).sealed_headers is None
+
+
+UNFIT: dict[str, tuple[dict[str, str], list[tuple[str, str]]]] = {
+    "ours": ({"Webhook-Signature": "x"}, [("/headers/Webhook-Signature", "header_reserved")]),
+    "like ours": ({"content_length": "0"}, [("/headers/content_length", "header_reserved")]),
+    "two lines": ({"X-A": "a\r\nHost: b"}, [("/headers/X-A", "header_value")]),
+    "no token": ({"a/b~": "x"}, [("/headers/a~1b~0", "header_name")]),
+    "no name": ({"": "x"}, [("/headers/", "header_name")]),
+    "twice": ({"X-A": "1", "x-a": "2"}, [("/headers/x-a", "header_repeated")]),
+    "long": ({"X-A": "v" * 1_024}, [("/headers/X-A", "header_too_long")]),
+    "large": ({f"X{n}": "v" * 1_000 for n in range(5)}, [("/headers", "headers_too_large")]),
+    "many": ({f"X{n}": "v" for n in range(21)}, [("/headers", "too_many_headers")]),
+    "two": (
+        {"Host": "x", "X-A": "ok", "Via": "x"},
+        [("/headers/Host", "header_reserved"), ("/headers/Via", "header_reserved")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_headers_that_cannot_be_set_are_pointed_at(tenant: Tenant, case: str) -> None:
+    """422 with every one that is wrong, at creation and at change, and nothing is changed."""
+    given, faults = UNFIT[case]
+    endpoint = made(tenant)
+
+    for answer in (
+        tenant.post(PATH, {"url": URL, "headers": given}),
+        tenant.patch(f"{PATH}/{endpoint['id']}", {"headers": given}),
+    ):
+        assert answer.status_code == 422
+        assert [(each["pointer"], each["code"]) for each in answer.json()["errors"]] == faults
+    assert len(tenant.get(PATH).json()["data"]) == 1
+    assert row_of(tenant, endpoint["id"]).header_names == ()
+
+
+def test_headers_do_not_follow_to_another_server(tenant: Tenant) -> None:
+    """Whoever may change a URL is not shown a credential by it: headers are given again."""
+    endpoint = made(tenant, headers={"Authorization": "Bearer x"})
+    item = f"{PATH}/{endpoint['id']}"
+    elsewhere = "https://elsewhere.example.com/"
+
+    refused = tenant.patch(item, {"url": elsewhere})
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "headers_needed")
+    assert refused.json()["errors"][0]["pointer"] == "/headers"
+    assert tenant.get(item).json()["url"] == URL
+    assert tenant.patch(item, {"url": f"{URL}/v2"}).json()["header_names"] == ["Authorization"]
+    assert tenant.patch(item, {"url": elsewhere, "headers": {}}).status_code == 200
+    assert tenant.patch(item, {"url": URL}).status_code == 200
+
+
+def test_a_paused_endpoint_waits_until_it_is_resumed(tenant: Tenant, releases: list[str]) -> None:
+    """Each as often as one likes; what was held is let go when it is resumed."""
+    endpoint = made(tenant)
+    item = f"{PATH}/{endpoint['id']}"
+
+    paused = tenant.post(f"{item}/pause")
+    again = tenant.post(f"{item}/pause")
+    assert (paused.status_code, paused.json()["status"]) == (200, "paused")
+    assert again.json() == paused.json()
+    assert releases == []
+
+    resumed = tenant.post(f"{item}/resume")
+    assert (resumed.status_code, resumed.json()["status"]) == (200, "enabled")
+    assert releases == [endpoint["id"]]
+    assert tenant.post(f"{item}/resume").json() == resumed.json()
+
+
+def test_a_pause_is_repeated_by_its_key(tenant: Tenant) -> None:
+    """The first answer, though the endpoint was resumed meanwhile."""
+    item = f"{PATH}/{made(tenant)['id']}"
+
+    first = tenant.post(f"{item}/pause", **{"Idempotency-Key": "k"})
+    tenant.post(f"{item}/resume")
+    again = tenant.post(f"{item}/pause", **{"Idempotency-Key": "k"})
+
+    assert again.content == first.content
+    assert tenant.get(item).json()["status"] == "enabled"
+
+
+@pytest.mark.parametrize("by", ["resume", "status"])
+@pytest.mark.parametrize("status", [EndpointStatus.PAUSED, EndpointStatus.DISABLED])
+def test_enabling_forgets_what_was_wrong(
+    tenant: Tenant, releases: list[str], status: EndpointStatus, by: str
+) -> None:
+    """The reason, the failures and the rest; and what was held is let go."""
+    endpoint = made(tenant)
+    item = f"{PATH}/{endpoint['id']}"
+    fell_ill(tenant, endpoint["id"])
+    off = tenant.patch(item, {"status": status.value}).json()
+    assert off["health"]["state"] == "failing"
+    assert off["health"]["disables_at"] is None
+
+    if by == "resume":
+        enabled = tenant.post(f"{item}/resume").json()
+    else:
+        enabled = tenant.patch(item, {"status": "enabled"}).json()
+
+    assert (enabled["status"], enabled["disabled_reason"]) == ("enabled", None)
+    assert enabled["health"] == WELL
+    assert row_of(tenant, endpoint["id"]).health == Health()
+    assert releases == [endpoint["id"]]
+
+
+def test_a_disabled_endpoint_keeps_the_first_reason(tenant: Tenant) -> None:
+    """Disabling again, by hand, what disabled itself; a pause is no reason."""
+    endpoint = made(tenant)
+    item = f"{PATH}/{endpoint['id']}"
+    seen = row_of(tenant, endpoint["id"])
+    gone = msgspec.structs.replace(
+        seen, status=EndpointStatus.DISABLED, disabled_reason="It answered 410 Gone."
+    )
+    assert tenant.stage.aws.run(webhooks.replace_endpoint(tenant.id, seen, gone))
+
+    again = tenant.patch(item, {"status": "disabled"}).json()
+    assert again["disabled_reason"] == "It answered 410 Gone."
+    assert tenant.post(f"{item}/pause").json()["disabled_reason"] is None
+
+
+def test_health_is_told_in_words(tenant: Tenant) -> None:
+    """Healthy, failing until it is disabled, or resting until it is tried again."""
+    endpoint = made(tenant)
+    item = f"{PATH}/{endpoint['id']}"
+    assert endpoint["health"] == WELL
+
+    fell_ill(tenant, endpoint["id"], opened=0, open_until=None)
+    failing = tenant.get(item).json()["health"]
+    assert failing == {
+        **WELL,
+        "state": "failing",
+        "failing_since": "1970-01-01T00:00:01Z",
+        "failures": 7,
+        "last_error": "timeout",
+        "disables_at": "1970-01-06T00:00:01Z",
+    }
+    assert DISABLED_AFTER == 5 * clock.DAY
+
+    fell_ill(tenant, endpoint["id"], open_until=61_000)
+    resting = tenant.get(item).json()["health"]
+    assert resting == {**failing, "state": "resting", "next_probe_at": "1970-01-01T00:01:01Z"}
+
+
+def test_a_rest_is_ended_by_resuming_or_by_another_url(tenant: Tenant, releases: list[str]) -> None:
+    """Not by saying once more that it is enabled: a repeated setting changes nothing."""
+    endpoint = made(tenant)
+    item = f"{PATH}/{endpoint['id']}"
+    fell_ill(tenant, endpoint["id"])
+
+    same = tenant.patch(item, {"status": "enabled", "url": URL, "description": "d"})
+    assert same.json()["health"]["state"] == "resting"
+    assert releases == []
+
+    assert tenant.post(f"{item}/resume").json()["health"] == WELL
+    assert releases == [endpoint["id"]]
+
+    fell_ill(tenant, endpoint["id"])
+    assert tenant.patch(item, {"url": f"{URL}/v2"}).json()["health"] == WELL
+    assert releases == [endpoint["id"]] * 2
+
+    tenant.post(f"{item}/pause")
+    tenant.patch(item, {"url": URL})
+    assert len(releases) == 2
 
 
 def test_an_endpoint_is_deleted(tenant: Tenant) -> None:

@@ -23,13 +23,16 @@ from gateway.metrics import Metrics
 from shared import clock, ids, queue
 from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, Trigger, Wake
 from shared.events import EndpointTest, Ping, encode
+from shared.headers import with_headers
 from shared.ids import EventId
+from shared.sealing import NONCE_BYTES, seal
 from shared.session import Session
+from shared.signing import webhook_secret
 from shared.store import deliveries, events, tenants, webhooks
 from shared.store.dynamo import Op, Range
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
-from shared.webhook import Endpoint, EndpointStatus, Health
+from shared.webhook import Endpoint, EndpointStatus, Health, rotated
 from tests.gateway.conftest import World
 from tests.gateway.receivers import Receiver, response, served
 from tests.gateway.waiting import until
@@ -154,6 +157,47 @@ async def test_a_handed_over_delivery_arrives_signed(
     facts: dict[str, Any] = vars(told)["zapgate"]
     assert facts["decision"] == "delivered"
     assert facts.keys() >= {"tenant_id", "endpoint_id", "event_id", "status", "seconds", "attempt"}
+
+
+async def test_a_rotation_reaches_the_wire_and_ends_there(world: World) -> None:
+    """Both secrets verify what arrives during the overlap; after it, the new one alone."""
+    turned, receiver = Clock(), Receiver()
+    async with served(receiver) as url, opened(world, turned) as dispatcher:
+        before = await world.endpoint(await world.tenant(), url)
+        old, new = world.secrets[before.id], webhook_secret(b"n" * 32)
+        sealed = seal(world.keyring.seals, before.owner, new, b"n" * NONCE_BYTES)
+        endpoint = rotated(before, sealed, clock.millis(), clock.MINUTE)
+        assert await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, before, endpoint))
+        for ahead in (0, clock.MINUTE):
+            turned.ahead = ahead
+            delivery, body = await owed(world, endpoint)
+            dispatcher.hand_over(delivery, body)
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    during, after = receiver.requests
+    for secret in (old, new):
+        standardwebhooks.Webhook(secret).verify(during.body, during.headers)
+    standardwebhooks.Webhook(new).verify(after.body, after.headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(old).verify(after.body, after.headers)
+
+
+async def test_a_tenants_headers_reach_its_endpoint_and_no_log(world: World) -> None:
+    """As they were given, beside ours; a stored one like ours would not take its place."""
+    given = {"Authorization": "Bearer very-secret", "X-Odd~": "a\tb  c", "Webhook_Id": "forged"}
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world) as dispatcher:
+        bare = await world.endpoint(await world.tenant(), url)
+        endpoint = with_headers(world.keyring.seals, bare, given, b"n" * NONCE_BYTES)
+        assert await world.aws.run(webhooks.replace_endpoint(bare.tenant_id, bare, endpoint))
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    (request,) = receiver.requests
+    assert request.headers["authorization"] == "Bearer very-secret"
+    assert request.headers["x-odd~"] == "a\tb  c"
+    assert request.headers["webhook-id"] == delivery.event_id
+    assert "webhook_id" not in request.headers
+    assert "very-secret" not in repr(await log_of(world, delivery))
 
 
 async def test_a_delivery_alone_is_few_requests(world: World) -> None:

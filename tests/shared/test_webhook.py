@@ -40,6 +40,14 @@ def test_an_endpoint_gets_what_its_filter_names(kind: str, *, wanted: bool) -> N
     assert ENDPOINT.wants(kind, None) is wanted
 
 
+def test_a_star_is_everything() -> None:
+    """Also event types that are yet to come."""
+    everything = msgspec.structs.replace(ENDPOINT, events=("*",))
+
+    assert everything.wants("message.sent", MINE)
+    assert everything.wants("weather.changed", None)
+
+
 def test_an_endpoint_of_chosen_sessions_gets_no_others() -> None:
     """Nor what belongs to no session."""
     chosen = msgspec.structs.replace(ENDPOINT, sessions=(MINE,))
