@@ -1,6 +1,5 @@
 """The log of deliveries, and doing one again."""
 
-import threading
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from shared.ids import EndpointId, EventId
 from shared.store import deliveries
 from shared.store import events as event_store
 from shared.store.events import KEEP, StoredEvent
+from tests.control_plane.beside import beside
 from tests.control_plane.conftest import Stage, Tenant
 from tests.control_plane.test_trials import conclude, woken
 
@@ -350,17 +350,18 @@ def test_a_redelivery_waits_for_its_attempt(tenant: Tenant, endpoint: str) -> No
     happened = tenant.happened("message.sent")
     tenant.owed(endpoint, happened, attempt=3, last_status=500)
 
-    def deliver() -> None:
+    def deliver() -> bool:
         row = tenant.delivery(endpoint, happened)
+        if row.state is not DeliveryState.WAITING:
+            return False
         conclude(tenant, row, DeliveryState.DELIVERED, status=200)
+        return True
 
-    timer = threading.Timer(0.4, deliver)
-    timer.start()
-    answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver", Prefer="wait=10")
-    timer.join()
+    with beside(deliver):
+        answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver", Prefer="wait=20")
 
     assert answer.status_code == 200
-    assert answer.headers["preference-applied"] == "wait=10"
+    assert answer.headers["preference-applied"] == "wait=20"
     assert (answer.json()["state"], answer.json()["attempts"]) == ("delivered", 4)
 
 
@@ -369,17 +370,17 @@ def test_a_redelivery_that_is_held_need_not_be_waited_for(tenant: Tenant, endpoi
     happened = tenant.happened("message.sent")
     tenant.owed(endpoint, happened)
 
-    def hold() -> None:
+    def hold() -> bool:
         row = tenant.delivery(endpoint, happened)
+        if row.state is not DeliveryState.WAITING:
+            return False
         held = msgspec.structs.replace(
             row, state=DeliveryState.HELD, held_by=HeldBy.ENDPOINT_RESTING
         )
-        assert tenant.stage.aws.run(deliveries.move_delivery(tenant.id, row, held))
+        return tenant.stage.aws.run(deliveries.move_delivery(tenant.id, row, held))
 
-    timer = threading.Timer(0.3, hold)
-    timer.start()
-    answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver", Prefer="wait=20")
-    timer.join()
+    with beside(hold):
+        answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver", Prefer="wait=20")
 
     assert (answer.status_code, answer.json()["held_by"]) == (200, "endpoint_resting")
 

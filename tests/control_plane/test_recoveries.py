@@ -1,6 +1,5 @@
 """Recoveries, as they are ordered, counted, read and cancelled."""
 
-import threading
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from shared.delivery import DeliveryState, Trigger
 from shared.ids import EndpointId, RecoveryId
 from shared.recovery import Recovery, RecoveryState, over
 from shared.store import recoveries
+from tests.control_plane.beside import beside
 from tests.control_plane.conftest import Stage, Tenant
 
 PATH = "/v1/webhooks"
@@ -109,7 +109,7 @@ def test_a_recovery_is_a_job(tenant: Tenant, endpoint: str) -> None:
     assert (body["moved"], body["skipped"], body["progress"]) == (0, 0, 0.0)
     assert (body["since"], body["until"]) == (instant(START), instant(until))
     assert (body["types"], body["states"], body["per_second"]) == (["message.*"], ["gave_up"], 20)
-    due = tenant.stage.aws.run(recoveries.due(clock.millis(), 100))
+    due = tenant.stage.aws.run(recoveries.due(clock.millis(), 1_000))
     assert job(tenant, endpoint, body["id"]) in due
 
 
@@ -141,18 +141,17 @@ def test_a_recovery_can_be_waited_for(tenant: Tenant, endpoint: str) -> None:
     cancelled = tenant.post(f"{PATH}/{endpoint}/recoveries/{slow.json()['id']}/cancel")
     assert cancelled.status_code == 200
 
-    def finish() -> None:
-        (seen,) = [
-            row
-            for row in tenant.stage.aws.run(recoveries.due(clock.millis(), 100))
-            if row.endpoint_id == endpoint
-        ]
-        step(tenant, seen, over(seen, RecoveryState.DONE, clock.millis()))
+    def finish() -> bool:
+        due = tenant.stage.aws.run(recoveries.due(clock.millis(), 1_000))
+        mine = [row for row in due if row.endpoint_id == endpoint]
+        for seen in mine:
+            step(tenant, seen, over(seen, RecoveryState.DONE, clock.millis()))
+        return bool(mine)
 
-    timer = threading.Timer(0.4, finish)
-    timer.start()
-    answer = tenant.post(f"{PATH}/{endpoint}/recover", {"since": instant(START)}, Prefer="wait=10")
-    timer.join()
+    with beside(finish):
+        answer = tenant.post(
+            f"{PATH}/{endpoint}/recover", {"since": instant(START)}, Prefer="wait=20"
+        )
 
     assert (answer.status_code, answer.json()["state"]) == (200, "done")
     assert answer.json()["progress"] == 1.0

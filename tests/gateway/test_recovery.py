@@ -31,6 +31,9 @@ from shared.store import deliveries, keys, recoveries, webhooks
 from shared.store.dynamo import KeyRow, Range, query, transact
 from shared.webhook import Endpoint, EndpointStatus, Health
 from tests.gateway.conftest import World
+from tests.gateway.receivers import Receiver, served
+from tests.gateway.test_dispatcher import opened, owed
+from tests.gateway.waiting import until
 
 T = TypeVar("T")
 
@@ -90,6 +93,8 @@ class Stage:
             "states": (DeliveryState.GAVE_UP,),
             "per_second": 50,
             "found": 12,
+            "low": ids.floor(ids.EVENT, START - clock.DAY),
+            "high": ids.floor(ids.EVENT, START),
             **more,
         }
         job = Recovery(
@@ -100,8 +105,6 @@ class Stage:
             state=RecoveryState.RUNNING,
             created_at=self.now,
             updated_at=self.now,
-            low=ids.floor(ids.EVENT, START - clock.DAY),
-            high=ids.floor(ids.EVENT, START),
             passes_from=self.now,
             asked_at=self.now,
             due_at=self.now,
@@ -476,3 +479,31 @@ async def test_one_job_that_fails_does_not_keep_the_others(
     assert (await stage.job(job.id)).state is RecoveryState.DONE
     (told,) = [record for record in caplog.records if record.message == "recovery.failed"]
     assert vars(told)["zapgate"]["endpoint_id"] == broken.id
+
+
+async def test_a_receiver_that_was_down_gets_what_it_missed(world: World) -> None:
+    """Given up or held meanwhile: all of it arrives, signed, under the ids it always had."""
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world):
+        endpoint = await world.endpoint(await world.tenant(), url)
+        missed = [(await owed(world, endpoint, claim=False))[0] for _ in range(6)]
+        for n, delivery in enumerate(missed):
+            state = DeliveryState.HELD if n % 2 else DeliveryState.GAVE_UP
+            after = msgspec.structs.replace(
+                delivery, state=state, due_at=None, attempt=0 if n % 2 else 11
+            )
+            assert await world.aws.run(
+                deliveries.move_delivery(endpoint.tenant_id, delivery, after)
+            )
+        stage = Stage(world, endpoint)
+        stage.now = clock.millis()
+        await stage.order(low=ids.floor(ids.EVENT, 0), high=ids.floor(ids.EVENT, stage.now + 1))
+        await stage.resume()
+        await stage.gateway().look()
+        await until(lambda: len(receiver.requests) == 6, 30)
+    sent = {request.headers["webhook-id"] for request in receiver.requests}
+    assert sent == {delivery.event_id for delivery in missed}
+    for n, row in enumerate(await stage.rows(missed)):
+        expected = (1, Trigger.EVENT) if n % 2 else (12, Trigger.RECOVERY)
+        assert (row.attempt, row.trigger) == expected
+        assert row.state is DeliveryState.DELIVERED
