@@ -40,8 +40,10 @@ from shared.store.dynamo import Page, together
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-JOBS: Final = 10
+JOBS: Final = 20
 """Jobs worked on at once, those first that have waited longest."""
+ROUNDS: Final = 5
+"""Of so many jobs in one look, before what failed is met again."""
 SPARSE_ROWS: Final = 200
 """Rows read at a time where most may be passed over."""
 SPARSE_READS: Final = 20
@@ -63,7 +65,13 @@ class Recoveries:
 
     async def look(self) -> None:
         """Take what is due as far as it may go now."""
-        due = await self._aws.run(recoveries.due(self._now(), JOBS))
+        for _ in range(ROUNDS):
+            due = await self._aws.run(recoveries.due(self._now(), JOBS))
+            await self._take_each(due)
+            if len(due) < JOBS:
+                return
+
+    async def _take_each(self, due: Sequence[Recovery]) -> None:
         outcomes = await asyncio.gather(*map(self.take, due), return_exceptions=True)
         for job, outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Unavailable | Contended):

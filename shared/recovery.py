@@ -30,8 +30,9 @@ AHEAD: Final = 10 * clock.SECOND
 """How far ahead of their time deliveries are moved: so soon a cancellation or a pause acts."""
 CLAIM: Final = 30 * clock.SECOND
 """How long a job belongs to the gateway that took a step of it."""
-LOOK_AGAIN: Final = 15 * clock.SECOND
-"""How often a job looks whether an endpoint that is paused or resting takes deliveries again."""
+LOOK_AGAIN: Final = clock.MINUTE
+"""How often a job looks whether an endpoint that is paused or resting takes deliveries again: a few
+requests each time, for days where it must be."""
 PROBING: Final = 5 * clock.SECOND
 """Pause between deliveries to an endpoint whose breaker is open and its rest over: one of them is
 the probe, the others would only be held."""

@@ -8,7 +8,10 @@ import pytest
 from control_plane import deliveries as resource
 from control_plane.event_examples import examples
 from shared import clock, events, ids
+from shared.aws import Op, Params, done
 from shared.delivery import Attempt, DeliveryState, HeldBy, Outcome, Phases, Trigger, Wake
+from shared.env import Places
+from shared.errors import Unavailable
 from shared.ids import EndpointId, EventId
 from shared.store import deliveries
 from shared.store import events as event_store
@@ -119,11 +122,12 @@ def test_pages_are_filled_and_go_on(
     """What is rare is found among many, from the index and from all; each exactly once."""
     monkeypatch.setattr(resource, "FILTERED_ROWS", 4)
     made = [event_id(n) for n in range(15)]
-    for n, each in enumerate(made):
-        kind = "message.read" if n % 3 == 0 else "message.sent"
+    rare = [made[n] for n in (0, 1, 8, 14)]
+    for each in made:
+        kind = "message.read" if each in rare else "message.sent"
         tenant.owed(endpoint, each, state=DeliveryState(state), event_type=kind)
 
-    query = f"state={state}&type=message.read&limit=2&order=oldest"
+    query = f"state={state}&type=message.read&limit=1&order=oldest"
     found: list[str] = []
     following = ""
     while True:
@@ -132,7 +136,7 @@ def test_pages_are_filled_and_go_on(
         if not page["has_more"]:
             break
         following = f"&cursor={page['next_cursor']}"
-    assert found == made[::3]
+    assert found == rare
 
 
 def test_a_cursor_is_good_for_its_list_only(tenant: Tenant, endpoint: str) -> None:
@@ -453,3 +457,47 @@ def test_a_move_that_came_between_is_built_upon(
     assert answer.status_code == 202
     row = tenant.delivery(endpoint, happened)
     assert (row.attempt, row.scheduled_from) == (12, 12)
+
+
+def test_a_queue_that_does_not_answer_delays_a_redelivery_only(
+    tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is stored, and the sweeper finds it: to say that nothing was done would be wrong."""
+
+    def silent(_: Places) -> Params:
+        raise Unavailable("sqs", "send_message", "Timeout")
+
+    def unsent(_group: str, _body: str, _delay: int) -> Op[None]:
+        return Op("sqs", "send_message", silent, done)
+
+    monkeypatch.setattr("shared.queue.send_delivery", unsent)
+    happened = tenant.happened("message.sent")
+
+    answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
+
+    assert answer.status_code == 202
+    assert tenant.delivery(endpoint, happened).state is DeliveryState.WAITING
+
+
+def test_a_delivery_that_keeps_moving_is_said_to(
+    tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503: ask again. The same where it comes into being meanwhile."""
+    monkeypatch.setattr(resource, "MOVES", 1)
+    happened = tenant.happened("message.sent")
+    plain = deliveries.read_delivery
+
+    def late(*args: Any) -> Any:
+        op = plain(*args)
+        if not tenant.stage.aws.run(op):
+            tenant.owed(endpoint, happened)
+            return Op(op.service, op.action, op.params, lambda _: None)
+        return op
+
+    monkeypatch.setattr(deliveries, "read_delivery", late)
+
+    answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    again = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
+    assert (again.status_code, again.json()["attempts"]) == (202, 11)

@@ -206,6 +206,11 @@ def test_a_step_between_does_not_lose_a_cancellation(
         return plain(tenant_id, seen, ended)
 
     monkeypatch.setattr(recoveries, "finish", contested)
+    monkeypatch.setattr(resource, "CHANGES", 1)
+    lost = tenant.post(f"{PATH}/{endpoint}/recoveries/{body['id']}/cancel")
+    assert (lost.status_code, lost.json()["code"]) == (503, "unavailable")
+    monkeypatch.setattr(resource, "CHANGES", 2)
+    steps = iter([True])
 
     answer = tenant.post(f"{PATH}/{endpoint}/recoveries/{body['id']}/cancel")
 

@@ -279,6 +279,65 @@ async def test_what_has_moved_meanwhile_is_left_out_and_counted(stage: Stage) ->
     assert due == [START, START + 20, START + 40, START + 60]
 
 
+async def test_a_cancellation_between_reading_and_moving_moves_nothing(stage: Stage) -> None:
+    """The step and the job's row are one transaction: the job is not as it was, so nothing is."""
+    owed = await stage.owe(5, DeliveryState.GAVE_UP)
+    job = await stage.order(found=5)
+
+    class Late(Mortal):
+        async def run(self, op: Op[T]) -> T:
+            if op.action == "transact_write_items":
+                seen = await stage.job(job.id)
+                if seen.finished_at is None:
+                    ended = over(seen, RecoveryState.CANCELLED, stage.now)
+                    await stage.run(recoveries.finish(stage.tenant_id, seen, ended))
+            return await super().run(op)
+
+    await stage.gateway(Late(stage.world.aws, 1_000, hears=True)).look()
+    seen = await stage.job(job.id)
+    assert (seen.state, seen.moved) == (RecoveryState.CANCELLED, 0)
+    assert await stage.rows(owed) == owed
+
+
+async def test_deliveries_that_keep_moving_are_left_for_the_next_look(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of a step is done until all of it is, and then each is counted once."""
+    owed = await stage.owe(8, DeliveryState.GAVE_UP)
+    job = await stage.order(found=8)
+    moving = iter(owed)
+
+    class Late(Mortal):
+        async def run(self, op: Op[T]) -> T:
+            if op.action == "transact_write_items":
+                before = next(moving)
+                sent = msgspec.structs.replace(before, state=DeliveryState.DELIVERED)
+                await stage.run(deliveries.move_delivery(stage.tenant_id, before, sent))
+            return await super().run(op)
+
+    await stage.gateway(Late(stage.world.aws, 1_000, hears=True)).look()
+    assert "recovery.interrupted" in [record.message for record in caplog.records]
+    seen = await stage.job(job.id)
+    assert (seen.moved, seen.skipped, seen.due_at) == (0, 0, START + CLAIM)
+    stage.now += CLAIM
+    done = await stage.finish(job.id)
+    assert (done.state, done.moved) == (RecoveryState.DONE, 4)
+
+
+async def test_a_long_job_gives_way_to_the_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many steps it is due again at once, behind those that wait."""
+    monkeypatch.setattr("gateway.recovery.STEPS", 1)
+    monkeypatch.setattr("gateway.recovery.JOBS", 1)
+    monkeypatch.setattr("shared.recovery.STEP", 4)
+    await stage.owe(10, DeliveryState.GAVE_UP)
+    job = await stage.order(found=10)
+    await stage.gateway().look()
+    done = await stage.job(job.id)
+    assert (done.state, done.moved, done.due_at) == (RecoveryState.DONE, 10, None)
+
+
 async def test_a_recovery_takes_only_what_was_asked_for(stage: Stage) -> None:
     """By type, session and state, within its time; and never a test that failed."""
     session = SessionId(clock.mint(ids.SESSION))
@@ -500,10 +559,14 @@ async def test_a_receiver_that_was_down_gets_what_it_missed(world: World) -> Non
         await stage.order(low=ids.floor(ids.EVENT, 0), high=ids.floor(ids.EVENT, stage.now + 1))
         await stage.resume()
         await stage.gateway().look()
-        await until(lambda: len(receiver.requests) == 6, 30)
+
+        async def arrived() -> bool:
+            rows = await stage.rows(missed)
+            return all(row.state is DeliveryState.DELIVERED for row in rows)
+
+        await until(arrived, 30)
     sent = {request.headers["webhook-id"] for request in receiver.requests}
     assert sent == {delivery.event_id for delivery in missed}
     for n, row in enumerate(await stage.rows(missed)):
         expected = (1, Trigger.EVENT) if n % 2 else (12, Trigger.RECOVERY)
         assert (row.attempt, row.trigger) == expected
-        assert row.state is DeliveryState.DELIVERED
