@@ -170,5 +170,5 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - `main` is what is tested
     sys.exit(main())

@@ -283,8 +283,8 @@ async def noticed(call: Call, response: Response[T]) -> Response[T]:
 
 async def _checked_url(call: Call, url: str) -> str:
     """The URL, if it may be an endpoint as far as can be told now. Raises Problem."""
-    targets = call.plane.settings.webhook_targets
-    judged = urls.judge(url, targets)
+    targets, denied = call.plane.settings.webhook_targets, call.plane.settings.denied()
+    judged = urls.judge(url, targets, denied)
     if isinstance(judged, urls.Refused):
         raise invalid_value("/url", judged.code, judged.detail)
     if judged.address is None:
@@ -297,7 +297,7 @@ async def _checked_url(call: Call, url: str) -> str:
             )
         except TimeoutError:
             addresses = ()
-        if not all(address_allowed(address, targets) for address in addresses):
+        if not all(address_allowed(address, targets, denied) for address in addresses):
             raise invalid_value("/url", "url_not_public", "The host is not at a public address.")
     return judged.url
 

@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import Final
 
+from gateway import garbage
 from gateway.run import run
 from shared import env, logs
 from shared.env import Settings
@@ -53,6 +54,7 @@ def main() -> None:
     try:
         settings = env.settings()
         logs.configure(settings.log_level)
+        garbage.settle()
         asyncio.run(serve(settings))
     except Misconfigured as error:
         logs.configure("INFO")

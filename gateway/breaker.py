@@ -7,7 +7,8 @@ memory, as a `Window`, and is written seldom.
 
 Every rule may be applied again to a row that somebody else changed meanwhile: keep the window that
 comes back, write the health if it changed, and after a conflict apply the rule with the window from
-before to the health as it now is.
+before to the health as it now is. The health may be read a moment ago; for a test's result, which
+nothing else would bring to light again, it is read anew.
 
 An attempt that began while the breaker was closed says nothing about a breaker that opened since:
 its failure does not lengthen the rest, and its success does not end it.
@@ -162,6 +163,10 @@ class Window:
         in_a_row = not any(good for _, good in self.results[-IN_A_ROW:])
         return len(self.results) >= IN_A_ROW and in_a_row and not lately_good
 
+    def rested(self) -> "Window":
+        """The window of who meets a resting endpoint: what was seen before says nothing after."""
+        return replace(self, results=())
+
 
 def record(
     health: Health,
@@ -194,7 +199,7 @@ def record(
 def _succeeded(health: Health, window: Window, leave: Leave, now: int) -> tuple[Health, Window]:
     if health.open_until is not None:
         if isinstance(leave, Ordinary):
-            return health, window
+            return health, window.rested()
         return Health(), Window(((now, True),), written_at=window.written_at)
     seen = _seen(window, now, good=True)
     # A new value only where something ends: most endpoints are well, and cost no write.
@@ -218,9 +223,11 @@ def _failed(
         window = _seen(window, now, good=False)
         if window.failing:
             opened = _opened(health, health.opened + 1, now, random)
-            return _written(opened, replace(window, results=()), error, now)
-    elif _probes(leave, health):
-        return _written(_opened(health, health.opened + 1, now, random), window, error, now)
+            return _written(opened, window.rested(), error, now)
+    else:
+        window = window.rested()
+        if _probes(leave, health):
+            return _written(_opened(health, health.opened + 1, now, random), window, error, now)
     if window.written_at is None or now - window.written_at >= WRITTEN_EVERY:
         return _written(health, window, error, now)
     return health, window

@@ -69,17 +69,16 @@ def consequence(before: Health, after: Health, now: int) -> Consequence | None:
     if after.failing_since is None:
         return Recovered() if before.warned else None
     failing = now - after.failing_since
+    days = failing // clock.DAY
     way = min(failing / PATIENCE, after.failures / ENOUGH_FAILURES)
     if way >= 1:
-        return Disable(
-            f"Nothing succeeded for {_span(failing)}, and {after.failures} attempts failed."
-        )
+        return Disable(f"Nothing succeeded for {days} days, and {after.failures} attempts failed.")
     reached = sum(way >= share for share in WARNED_AT)
     due = 1 + reached if reached or after.opened else 0
     if due <= after.warned:
         return None
     reason = (
-        f"Nothing has succeeded for {_span(failing)}."
+        f"Nothing has succeeded for {days} days."
         if reached
         else "It keeps failing, and is left alone for growing pauses between attempts."
     )
@@ -109,12 +108,3 @@ def trouble(endpoint: Endpoint, health: Health, told: Consequence) -> EndpointTr
         last_error=health.last_error,
         disable_at=disable_at,
     )
-
-
-def _span(length: int) -> str:
-    """A length of time (ms) in words."""
-    for unit, name in ((clock.DAY, "day"), (clock.HOUR, "hour"), (clock.MINUTE, "minute")):
-        if length >= unit:
-            number = length // unit
-            return f"{number} {name}{'' if number == 1 else 's'}"
-    return "less than a minute"

@@ -1,19 +1,18 @@
 """The dispatcher: deliveries on their way to tenants' servers.
 
-They come from three sides: the outbox hands over what just happened, the delivery queue wakes for
-what is due within minutes, and the sweeper finds in the due-index whatever is overdue: long
-retries, what found no room, and what a dead process had claimed. Every attempt is claimed in the
-row first, so the same delivery coming from two sides is sent once; a claim that lapses can be taken
-by anybody, so a killed process loses nothing.
+They come from two sides: the outbox hands over what just happened, and `gateway/due.py` what is due
+again. Every attempt is claimed in the row first, so the same delivery coming from two sides is sent
+once; a claim that lapses can be taken by anybody, so a killed process loses nothing.
 """
 
 import asyncio
 import importlib.metadata
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import msgspec
@@ -43,8 +42,9 @@ from gateway.delivery import (
     unclaimed,
 )
 from gateway.directory import Directory
+from gateway.due import Due, sideline
 from gateway.egress import DEADLINE, Egress
-from gateway.fairness import Limits, Turns
+from gateway.fairness import Lane, Limits, Load, Slot, Turns, lane_of, load_of
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.moves import Move, Moves
@@ -53,28 +53,17 @@ from gateway.standing import Standing, resting
 from shared import clock, ids, queue
 from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Phases, Trigger, Wake
 from shared.env import Places
-from shared.errors import Contended, Forged, Malformed, Unavailable
-from shared.ids import EndpointId, EventId, TenantId
+from shared.errors import Contended, Forged, Unavailable
+from shared.ids import EventId, TenantId
 from shared.logs import fields
-from shared.store import deliveries, events
-from shared.store.deliveries import DUE_SHARDS
+from shared.store import events
 from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)
 
 AGENT: Final = f"Zapgate/{importlib.metadata.version('zapgate')}"
-SWEEP_SECONDS: Final = 5.0
-SWEEP_PAGE: Final = 100
-SWEEP_PAGES: Final = 5
-"""Of one shard in one sweep, so that no shard keeps the others waiting."""
-GRACE: Final = 2 * clock.SECOND
-"""How long the sweeper leaves a due delivery to its wake-up."""
-EARLY: Final = 2 * clock.SECOND
-"""How far ahead of its time a wake-up may come: SQS counts whole seconds."""
 CLAIM_MARGIN: Final = round((DEADLINE + 5) * clock.SECOND)
 """What must be left of a claim when an attempt begins."""
-SIDELINED: Final = 30 * clock.SECOND
-"""How long a due delivery is put off that finds no room, so that those behind it are seen."""
 LARGEST_CARRIED: Final = 8 * 1024
 """Bytes of a body kept in memory while it waits for its turn; a larger one is read again. With the
 room there is, that is 40 MB at the most."""
@@ -83,6 +72,9 @@ LATE: Final = CLAIM_MARGIN + 2 * round(PUT_OFF_SECONDS) * clock.SECOND
 """What must be left of a claim for it to go on waiting."""
 OVERFLOW: Final = 2
 """Times the room after which a handed-over delivery is left to its claim's lapse."""
+MOST_UNWRITTEN: Final = 1_000
+"""Attempts that are over and not yet in the table: beyond it none begins, so that a table that
+does not answer does not fill the memory."""
 RESULT_TRIES: Final = 4
 """Of writing what became of an attempt: losing it would send the event again."""
 STOP_SECONDS: Final = DEADLINE + 1.0
@@ -122,6 +114,7 @@ class Dispatcher:
         self._turns: Turns[Job] = Turns(self._limits)
         self._moves = Moves(aws, now)
         self._standing = Standing(aws, directory, self, now)
+        self._due = Due(places=places, aws=aws, takes=self, metrics=metrics, now=now)
         self._stack = AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._intake: list[asyncio.Task[None]] = []
@@ -130,9 +123,7 @@ class Dispatcher:
         self._stop_by = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
         self._put_off = Loop("put_off", self.put_off, pause=PUT_OFF_SECONDS)
-        self.sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._moves)
@@ -153,15 +144,14 @@ class Dispatcher:
                 )
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("dispatcher.cut_off", extra=fields(in_hand=self._turns.sending))
+            log.warning("dispatcher.cut_off", extra=fields(in_hand=self.sending))
             for task in self._attempts:
                 task.cancel()
         await self._stack.aclose()
 
     def loops(self) -> list[Loop]:
         """What must turn for deliveries to go out."""
-        loops = [self.sweeper, self._put_off]
-        return [*loops, self.wakes] if self._places.delivery_queue_url else loops
+        return [*self._due.loops(), self._put_off]
 
     def stop_taking(self) -> None:
         """Begin no further attempt: what is in hand ends while the rest of the gateway stops."""
@@ -178,7 +168,12 @@ class Dispatcher:
 
     @property
     def sending(self) -> int:
-        return self._turns.sending
+        """Attempts in hand: being made, or over and being written."""
+        return len(self._attempts)
+
+    async def sweep(self) -> None:
+        """Take what is overdue now."""
+        await self._due.sweep()
 
     def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
         """A new delivery as it comes into the table: claimed by us where there is room for it."""
@@ -187,81 +182,17 @@ class Dispatcher:
             return held(delivery, Held(HeldBy.ENDPOINT_PAUSED, hold_until(now, now, _random)), now)
         if (rest := self._standing.resting(endpoint)) is not None:
             return held(delivery, rest, now)
-        if not self._stopping and self._turns.room(endpoint.tenant_id, endpoint.id):
-            return claimed(delivery, now)
-        return delivery
+        if self._stopping or not self._turns.room(endpoint.tenant_id, endpoint.id, Lane.FIRST):
+            return delivery
+        return claimed(delivery, now)
 
-    def hand_over(self, delivery: Delivery, body: bytes | None) -> None:
-        """Attempt a claimed delivery when it is its turn."""
-        if self._stopping or self._turns.waiting >= OVERFLOW * self._limits.room:
-            return  # its claim lapses, and the sweeper of whoever is there finds it
-        carried = body if body is not None and len(body) <= LARGEST_CARRIED else None
-        self._turns.add(delivery.tenant_id, delivery.endpoint_id, Job(delivery, carried))
-        self._pump()
+    def hand_over(self, delivery: Delivery, body: bytes) -> None:
+        """Attempt a delivery that was born claimed when it is its turn."""
+        carried = body if len(body) <= LARGEST_CARRIED else None
+        self._wait(Job(delivery, carried), lane_of(delivery, fresh=True))
 
-    async def sweep(self) -> None:
-        """Take what is overdue in every shard of the due-index."""
-        for shard in range(DUE_SHARDS):
-            for _ in range(SWEEP_PAGES):
-                due = await self._aws.run(
-                    deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
-                )
-                by_endpoint: dict[EndpointId, list[Delivery]] = {}
-                for delivery in due:
-                    by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
-                taken = await asyncio.gather(*map(self._claim_each, by_endpoint.values()))
-                if len(due) < SWEEP_PAGE or not any(taken):
-                    break
-
-    async def _claim_each(self, due: Sequence[Delivery]) -> bool:
-        """One after another, so that each sees the room the last one took. True if any moved."""
-        return any([await self._claim(delivery) for delivery in due])
-
-    async def put_off(self) -> None:
-        """Give back what waits so long that its claim would lapse: its receiver is slow.
-
-        Otherwise the sweeper would claim it again and again, and count attempts nobody made.
-        """
-        now = self._now()
-        late = self._turns.withdraw(lambda job: (job.delivery.due_at or 0) - now < LATE)
-        self._metrics.sidelined.inc(len(late))
-        for job in late:
-            await self._release(job, _sideline())
-
-    async def _receive(self) -> None:
-        url = self._places.delivery_queue_url
-        messages = await self._aws.run(queue.receive(url, queue.LONGEST_POLL))
-        if not messages:
-            return
-        outcomes = await asyncio.gather(
-            *(self._woken(message.body) for message in messages), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, Exception) and not isinstance(outcome, Unavailable | Contended):
-                log.error("wake.failed", exc_info=outcome)
-        # Whatever came of them: from here on, the rows are enough.
-        await self._aws.run(queue.settle(url, [message.handle for message in messages]))
-
-    async def _woken(self, body: str) -> None:
-        try:
-            wake = Wake.decode(body)
-        except Malformed:
-            log.warning("wake.malformed")
-            return
-        delivery = await self._aws.run(
-            deliveries.read_delivery(wake.tenant_id, wake.endpoint_id, wake.event_id)
-        )
-        if (
-            delivery is not None
-            and delivery.state is DeliveryState.WAITING
-            and wake.attempt in {None, delivery.attempt}
-            and delivery.due_at is not None
-            and delivery.due_at <= self._now() + EARLY
-        ):
-            await self._claim(delivery)
-
-    async def _claim(self, delivery: Delivery) -> bool:
-        """Take a due delivery, or put it off. False where it has moved."""
+    async def take(self, delivery: Delivery) -> bool:
+        """Claim a delivery that is due, or put it off. False where it has moved."""
         if self._stopping:
             return False
         now = self._now()
@@ -272,15 +203,26 @@ class Dispatcher:
             return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
             return await self._move(delivery, after(idle, hindered, None, now), lost)
-        if not self._turns.room(delivery.tenant_id, delivery.endpoint_id):
-            self._metrics.sidelined.inc()
-            later = msgspec.structs.replace(idle, due_at=now + _sideline(), updated_at=now)
-            return await self._move(delivery, later, lost)
         ours = claimed(idle, now)
+        lane = lane_of(ours, fresh=False)
+        if not self._turns.room(delivery.tenant_id, delivery.endpoint_id, lane):
+            self._metrics.sidelined.inc()
+            later = msgspec.structs.replace(idle, due_at=now + sideline(), updated_at=now)
+            return await self._move(delivery, later, lost)
         if not await self._move(delivery, ours, lost):
             return False
-        self.hand_over(ours, None)
+        self._wait(Job(ours, None), lane)
         return True
+
+    async def put_off(self) -> None:
+        """Give back what waits so long that its claim would lapse: its receiver is slow.
+
+        Otherwise the sweeper would claim it again and again, and count attempts nobody made.
+        """
+        now = self._now()
+        late = self._turns.withdraw(lambda job: (job.delivery.due_at or 0) - now < LATE)
+        self._metrics.sidelined.inc(len(late))
+        await asyncio.gather(*(self._release(job, sideline()) for job in late))
 
     async def _lost(self, delivery: Delivery) -> Attempt | None:
         """What the log owes an attempt whose claim lapsed."""
@@ -312,28 +254,52 @@ class Dispatcher:
     ) -> bool:
         return await self._moves.make(Move(before, moved, attempt, told))
 
-    def _pump(self) -> None:
-        while not self._stopping and (job := self._turns.take()) is not None:
-            self._idle.clear()
-            task = self._tasks.create_task(self._turn(job), name="delivery")
-            self._attempts.add(task)
-            task.add_done_callback(self._attempts.discard)
+    def _wait(self, job: Job, lane: Lane) -> None:
+        if self._stopping or self._turns.waiting >= OVERFLOW * self._limits.room:
+            return  # its claim lapses, and the sweeper of whoever is there finds it
+        self._turns.add(job.delivery.tenant_id, job.delivery.endpoint_id, job, lane)
+        self._pump()
 
-    async def _turn(self, job: Job) -> None:
-        delivery = job.delivery
+    def _pump(self) -> None:
+        while (
+            not self._stopping
+            and len(self._attempts) - self._turns.sending < MOST_UNWRITTEN
+            and (slot := self._turns.take()) is not None
+        ):
+            self._idle.clear()
+            task = self._tasks.create_task(self._turn(slot), name="delivery")
+            self._attempts.add(task)
+            task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not self._attempts:
+            self._idle.set()
+        self._pump()
+
+    async def _turn(self, slot: Slot[Job]) -> None:
+        delivery = slot.job.delivery
+        done = partial(self._turns.done, slot)
+        freed = False
+
+        def free(exchange: Exchange) -> None:
+            # The receiver has done its part: the next may go to it while this one is written.
+            nonlocal freed
+            freed = True
+            done(load_of(exchange.result), exchange.phases.total / clock.SECOND)
+            self._pump()
+
         try:
-            await self._attempt(job)
+            await self._attempt(slot.job, free)
         except (Unavailable, Contended) as error:
             log.warning("delivery.unrecorded", extra=_ids(delivery, cause=str(error)))
         except Exception:
             log.exception("delivery.failed", extra=_ids(delivery))
         finally:
-            self._turns.done(delivery.tenant_id, delivery.endpoint_id)
-            if self._turns.sending == 0:
-                self._idle.set()
-            self._pump()
+            if not freed:
+                done(Load.NEUTRAL, None)
 
-    async def _attempt(self, job: Job) -> None:
+    async def _attempt(self, job: Job, free: Callable[[Exchange], None]) -> None:
         delivery, now = job.delivery, self._now()
         if delivery.due_at is None or delivery.due_at - now < CLAIM_MARGIN:
             # It waited long for its turn.
@@ -360,13 +326,14 @@ class Dispatcher:
             return
         began_at = self._now()
         post, exchange = await self._post(endpoint, delivery.event_id, body)
+        # First, so that no further attempt begins at an endpoint that is to be left alone.
+        await self._answered(endpoint, leave, exchange.result)
+        free(exchange)
         verdict = judge(delivery, exchange.result, self._now(), _random)
         moved = after(delivery, verdict, exchange.result, self._now())
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
         told = await self._last_words(endpoint, moved, verdict)
         self._tell(moved, verdict, exchange.phases.total / 1000)
-        # First, so that no further attempt begins at an endpoint that is to be left alone.
-        await self._answered(endpoint, leave, exchange.result)
         await self._conclude(delivery, moved, attempt, told)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)
@@ -379,8 +346,11 @@ class Dispatcher:
             ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
             log.warning("endpoint.unrecorded", extra=fields(**ours, cause=str(error)))
             return
+        if turn.opened is not None or turn.closed:
+            # One attempt at a time: for the probe, and to find out again what it bears.
+            self._turns.slow_start(endpoint.tenant_id, endpoint.id)
         if turn.opened is not None:
-            await self._hold_waiting(endpoint.id, turn.opened)
+            await self._hold_waiting(endpoint, turn.opened)
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
@@ -411,9 +381,9 @@ class Dispatcher:
         log.info("delivery.held", extra=_ids(delivery, by=hold.by, at=hold.at))
         await self._conclude(delivery, held(delivery, hold, self._now()))
 
-    async def _hold_waiting(self, endpoint_id: EndpointId, health: Health) -> None:
+    async def _hold_waiting(self, endpoint: Endpoint, health: Health) -> None:
         """Hold what waits in memory for an endpoint that is to be left alone."""
-        jobs = self._turns.withdraw(lambda job: job.delivery.endpoint_id == endpoint_id)
+        jobs = self._turns.withdraw_of(endpoint.tenant_id, endpoint.id)
         now = self._now()
         await asyncio.gather(*(self._hold(job.delivery, resting(health, now)) for job in jobs))
 
@@ -472,10 +442,6 @@ class Dispatcher:
                 due_at=moved.due_at,
             ),
         )
-
-
-def _sideline() -> int:
-    return round(SIDELINED * (1 + _random()))
 
 
 def _ids(delivery: Delivery, **more: object) -> dict[str, object]:

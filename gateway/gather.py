@@ -2,17 +2,65 @@
 
 Alone, an item is sent at once; under load, a request carries as many as fit. Nothing waits for a
 timer, and one request at a time keeps the order in which items were handed in.
+
+Where they belong to many, owners take turns, so that one who hands in a hundred times as much as
+the others delays itself alone; only the items of one line of an owner keep their order.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Self, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
 Outcomes = Sequence[Exception | None]
 """Of each item of a flush, in order: what went wrong with it, if anything."""
+
+Turn = tuple[Hashable, Hashable]
+"""Whose turn an item is: an owner, such as a tenant, and one of its lines, such as a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed(Generic[T]):
+    """An item, and who waits for it."""
+
+    item: T
+    done: asyncio.Future[None]
+
+
+class _Lines(Generic[T]):
+    """What waits: a queue for each line, in order of the turns of owners and of their lines."""
+
+    def __init__(self, turn: Callable[[T], Turn]) -> None:
+        self._turn = turn
+        self._owners: OrderedDict[Hashable, OrderedDict[Hashable, deque[_Handed[T]]]] = (
+            OrderedDict()
+        )
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, handed: _Handed[T]) -> None:
+        owner, line = self._turn(handed.item)
+        self._owners.setdefault(owner, OrderedDict()).setdefault(line, deque()).append(handed)
+        self._count += 1
+
+    def take(self, fits: Callable[[T], bool]) -> _Handed[T] | None:
+        """The next one; None where there is none, or it does not fit and keeps its turn."""
+        if not self._owners:
+            return None
+        owner, lines = next(iter(self._owners.items()))
+        line, waiting = next(iter(lines.items()))
+        if not fits(waiting[0].item):
+            return None
+        handed = waiting.popleft()
+        self._count -= 1
+        _had_turn(lines, line, over=not waiting)
+        _had_turn(self._owners, owner, over=not lines)
+        return handed
 
 
 class Gather(Generic[T]):
@@ -22,11 +70,16 @@ class Gather(Generic[T]):
         self,
         flush: Callable[[Sequence[T]], Awaitable[Outcomes]],
         fits: Callable[[Sequence[T], T], bool],
+        turn: Callable[[T], Turn] = lambda _: (None, None),
     ) -> None:
-        """`fits` says whether one more item fits beside those gathered; the first always does."""
+        """`fits` says whether one more item fits beside those gathered; the first always does.
+
+        One that does not fit ends a flush and begins the next, so that no smaller ones overtake it.
+        `turn` says whose an item is; by default all are one's, and keep their order.
+        """
         self._flush = flush
         self._fits = fits
-        self._waiting: deque[tuple[T, asyncio.Future[None]]] = deque()
+        self._waiting = _Lines(turn)
         self._arrived = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._closing = False
@@ -50,7 +103,7 @@ class Gather(Generic[T]):
         if self._closing:
             raise RuntimeError("nothing is gathered any more")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, done))
+        self._waiting.add(_Handed(item, done))
         self._arrived.set()
         return done
 
@@ -68,10 +121,9 @@ class Gather(Generic[T]):
     async def _once(self) -> None:
         items: list[T] = []
         done: list[asyncio.Future[None]] = []
-        while self._waiting and (not items or self._fits(items, self._waiting[0][0])):
-            item, future = self._waiting.popleft()
-            items.append(item)
-            done.append(future)
+        while handed := self._waiting.take(lambda item: not items or self._fits(items, item)):
+            items.append(handed.item)
+            done.append(handed.done)
         try:
             outcomes = await self._flush(items)
         except Exception as error:  # noqa: BLE001 - it is theirs who handed the items in
@@ -83,3 +135,10 @@ class Gather(Generic[T]):
                 future.set_result(None)
             else:
                 future.set_exception(error)
+
+
+def _had_turn(turns: OrderedDict[Hashable, Any], who: Hashable, *, over: bool) -> None:
+    if over:
+        del turns[who]
+    else:
+        turns.move_to_end(who)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -61,6 +61,12 @@ class Metrics:
             "zapgate_deliveries_recovered",
             "Deliveries made due again by recovery jobs, by the job's kind",
             ("kind",),
+            registry=registry,
+        )
+
+        self.overdue = Gauge(
+            "zapgate_deliveries_overdue_seconds",
+            "How long the oldest delivery found due by the last sweep had been due",
             registry=registry,
         )
 

@@ -8,18 +8,17 @@ under way goes into the next, so a burst of deliveries is few requests.
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Self
 
 from gateway.aws import Aws
 from gateway.gather import Gather, Outcomes
 from gateway.notices import Notice
 from gateway.stamps import Stamps
-from shared.aws import Op, Refusal
 from shared.delivery import Attempt, Delivery
 from shared.errors import Contended, Unavailable
+from shared.ids import TenantId
 from shared.store import deliveries
-from shared.store.dynamo import LARGEST_TRANSACTION, Write, together
+from shared.store.dynamo import LARGEST_TRANSACTION, Write
 
 LARGEST_MOVES: Final = 24
 """Moves in one request: more would make each wait longer than it saves."""
@@ -45,14 +44,15 @@ class Move:
             1 + (self.attempt is not None) + (0 if self.told is None else 1 + len(self.told.owed))
         )
 
-    def writes(self, at: int) -> tuple[Write, ...]:
-        """To be sent now, at `at` (ms). The move comes first: its condition decides."""
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """The move comes first: its condition decides."""
         tenant_id = self.before.tenant_id
         writes = [deliveries.moving(tenant_id, self.before, self.after)]
         if self.attempt is not None:
             writes.append(deliveries.record_attempt(tenant_id, self.attempt))
         if self.told is not None:
-            writes += self.told.writes(at)
+            writes += self.told.writes
         return tuple(writes)
 
 
@@ -64,8 +64,9 @@ class Moves:
     """Makes moves. Open between `async with` and its end."""
 
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
+        # What is told beside a move is an event, and has its place in the log.
         self._stamps = Stamps(aws, now)
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -110,7 +111,7 @@ class Moves:
         """Write those that can be; the keys of the others."""
         left, superseded = list(moves), set[tuple[str, str]]()
         while left:
-            refusal = await self._stamps.run(partial(_request, left))
+            refusal = await self._stamps.run([write for move in left for write in move.writes])
             if refusal is None:
                 break
             place, still = 0, list[Move]()
@@ -134,5 +135,5 @@ def _fits(gathered: Sequence[Move], move: Move) -> bool:
     )
 
 
-def _request(moves: Sequence[Move], at: int) -> Op[Refusal | None]:
-    return together([write for move in moves for write in move.writes(at)])
+def _turn(move: Move) -> tuple[TenantId, None]:
+    return move.before.tenant_id, None

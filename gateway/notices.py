@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
-import msgspec
-
 from gateway.recording import Born, owing
 from shared import clock
 from shared.delivery import Delivery
@@ -31,12 +29,12 @@ class Notice:
     event: StoredEvent
     owed: tuple[Delivery, ...]
 
-    def writes(self, at: int) -> tuple[Write, ...]:
-        """To be sent now, at `at` (ms), and to be over within `events.WITHIN`."""
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """To be made by `gateway.stamps`."""
         tenant_id = self.event.tenant_id
-        event = msgspec.structs.replace(self.event, recorded_at=at)
         owed = (deliveries.record_delivery(tenant_id, delivery) for delivery in self.owed)
-        return events.record_event(tenant_id, event), *owed
+        return events.record_event(tenant_id, self.event), *owed
 
 
 def notice(

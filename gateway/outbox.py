@@ -13,32 +13,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Final, Protocol, Self
 
 from gateway.aws import Aws
 from gateway.directory import Directory
 from gateway.frames import Entry
-from gateway.gather import Gather, Outcomes
+from gateway.gather import Gather, Outcomes, Turn
 from gateway.metrics import Metrics
-from gateway.recording import (
-    LARGEST_REQUEST,
-    Action,
-    Change,
-    change_of,
-    fold,
-    stamped,
-    without,
-)
+from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from gateway.stamps import Stamps
-from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
 from shared.logs import fields
 from shared.session import Pairing, Session
 from shared.store import sessions
-from shared.store.dynamo import LARGEST_TRANSACTION, together
+from shared.store.dynamo import LARGEST_TRANSACTION
 from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
@@ -85,7 +75,7 @@ class Outbox:
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
-        self._gather = Gather(self._flush, _fits)
+        self._gather = Gather(self._flush, _fits, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -169,7 +159,7 @@ class Outbox:
         actions = fold(changes)
         repeated: frozenset[EventId] = frozenset()
         for _ in range(TRIES):
-            refusal = await self._stamps.run(partial(_request, actions))
+            refusal = await self._stamps.run([action.write for action in actions])
             if refusal is None:
                 return repeated
             left = without(actions, refusal)
@@ -205,13 +195,13 @@ class Outbox:
                     self._deliverer.hand_over(delivery, body)
 
 
+def _turn(change: Change) -> Turn:
+    """Tenants take turns; a session's events keep their order."""
+    return change.session.tenant_id, change.session.id
+
+
 def _fits(gathered: Sequence[Change], change: Change) -> bool:
     return (
         sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
         and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
     )
-
-
-def _request(actions: Sequence[Action], at: int) -> Op[Refusal | None]:
-    """One request for all of the actions, recorded at `at`: None, or why not."""
-    return together([action.write for action in stamped(actions, at)])

@@ -160,16 +160,6 @@ def fold(changes: Sequence[Change]) -> list[Action]:
     return actions
 
 
-def stamped(actions: Sequence[Action], at: int) -> list[Action]:
-    """The same writes, their events recorded at `at`: the moment before they are sent."""
-    return [
-        Action(_recorded(action.change, at), "event", action.change)
-        if action.part == "event"
-        else action
-        for action in actions
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Remainder:
     """What is left of a refused transaction, and what the refusal said."""
@@ -197,11 +187,6 @@ def without(actions: Sequence[Action], refusal: Refusal) -> Remainder:
         and not (action.part == "delivery" and action.change.event.id in repeated)
     ]
     return Remainder(left, repeated, fenced)
-
-
-def _recorded(change: Change, at: int) -> Write:
-    event = msgspec.structs.replace(change.event, recorded_at=at)
-    return events.record_event(change.session.tenant_id, event)
 
 
 def _bounded(event: SessionEvent) -> tuple[SessionEvent, bytes]:

@@ -40,7 +40,7 @@ from shared.session import Session
 log = logging.getLogger(__name__)
 
 THREADS: Final = 32
-"""For names being resolved and journals being read: a slow name server must not stop the rest."""
+"""For journals being read: a slow disk must not stop the rest."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -72,7 +72,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         parts.push_async_callback(leaseholder.resign)
         await parts.enter_async_context(_background(leaseholder.run()))
 
-        egress = await parts.enter_async_context(Egress(settings.webhook_targets))
+        egress = await parts.enter_async_context(
+            Egress(settings.webhook_targets, denied=settings.denied())
+        )
         dispatcher = Dispatcher(
             places=settings,
             aws=aws,

@@ -1,38 +1,37 @@
-"""Requests that record events: stamped as they are sent, and over in time.
+"""Writes that record events: stamped as they are sent, and over in time.
 
 The event log is ordered by these stamps, and is read on the understanding that none appears later
 than `shared.store.events.WITHIN` after its stamp.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 from gateway.aws import Aws
 from shared import clock
-from shared.aws import Op
+from shared.aws import Refusal
 from shared.errors import Unavailable
-from shared.store.events import WITHIN
-
-T = TypeVar("T")
+from shared.store.dynamo import Write, together
+from shared.store.events import WITHIN, stamped
 
 
 class Stamps:
-    """Runs such requests. No two have the same stamp, and none an earlier one than the last."""
+    """Makes such writes. No two requests have the same stamp, none an earlier one than the last."""
 
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
         self._aws = aws
         self._now = now
         self._last = 0
 
-    async def run(self, stamped: Callable[[int], Op[T]]) -> T:
-        """Send the request that records at the moment given.
+    async def run(self, writes: Sequence[Write]) -> Refusal | None:
+        """Make all of the writes or none, the events among them recorded now; or why not.
 
-        Raises Unavailable if it takes too long: it may be carried out all the same. Then it must
-        not be sent again as it was, but with a new stamp.
+        Raises:
+            Unavailable: AWS did not answer, or not in time. It may be done all the same.
+            Contended: other writers were at the same rows.
         """
         self._last = max(self._now(), self._last + 1)
-        op = stamped(self._last)
+        op = together(stamped(writes, self._last))
         try:
             async with asyncio.timeout(WITHIN / clock.SECOND):
                 return await self._aws.run(op)

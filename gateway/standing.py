@@ -9,7 +9,6 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol, assert_never
 
 import msgspec
@@ -23,14 +22,12 @@ from gateway.disabling import Consequence, Disable, Recovered, Warn
 from gateway.notices import Notice, notice
 from gateway.stamps import Stamps
 from shared import clock, ids
-from shared.aws import Op, Refusal
 from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
 from shared.errors import Contended
 from shared.events import EndpointDisabled, EndpointFailing, EndpointRecovered, OperationalEvent
 from shared.ids import EndpointId, EventId
 from shared.logs import fields
 from shared.store import webhooks
-from shared.store.dynamo import Write, together
 from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)
@@ -89,6 +86,8 @@ class Standing:
         now = self._now()
         if not isinstance(breaker.may_attempt(endpoint.health, now), Rest):
             return None
+        if (window := self._windows.get(endpoint.id)) is not None:
+            self._windows[endpoint.id] = window.rested()
         return resting(endpoint.health, now)
 
     async def leave(self, endpoint: Endpoint, delivery: Delivery) -> Leave | Held:
@@ -149,7 +148,12 @@ class Standing:
             follows = asked or disabling.consequence(row.health, health, now)
             return self._changed(row, health, follows)
 
-        await self._change(endpoint, rule)
+        seen: Endpoint | None = endpoint
+        if isinstance(leave, Test):
+            # It is asked for by a person, and may end a rest that this gateway has not heard of.
+            seen = await self._aws.run(webhooks.read_endpoint(endpoint.tenant_id, endpoint.id))
+        if seen is not None:
+            await self._change(seen, rule)
         return turn
 
     async def told(self, about: Endpoint, event: OperationalEvent) -> Notice:
@@ -219,7 +223,7 @@ class Standing:
                 return
             told = None if changed.event is None else await self.told(seen, changed.event)
             write = webhooks.replacing(seen.tenant_id, seen, changed.endpoint)
-            refusal = await self._stamps.run(partial(_request, write, told))
+            refusal = await self._stamps.run([write, *(() if told is None else told.writes)])
             self._directory.forget(endpoint.tenant_id)
             if refusal is None:
                 log.info(
@@ -242,7 +246,3 @@ class Standing:
 def resting(health: Health, now: int) -> Held:
     """How a delivery waits for an endpoint that is left alone."""
     return Held(HeldBy.ENDPOINT_RESTING, breaker.hold_until(health, now, _random))
-
-
-def _request(write: Write, told: Notice | None, at: int) -> Op[Refusal | None]:
-    return together([write] if told is None else [write, *told.writes(at)])

@@ -77,7 +77,7 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
     connect: float | None = None
     tls: float | None = None
     first_byte: float | None = None
-    """From the request's last byte to the answer's first."""
+    """From when the request was handed to the connection to the answer's first byte."""
 
 
 class Outcome(StrEnum):

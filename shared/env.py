@@ -6,10 +6,14 @@ credentials) are read by botocore itself, so an emulator needs only `AWS_ENDPOIN
 
 import os
 from collections.abc import Mapping
+from functools import cache
+from ipaddress import ip_address
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from shared.addresses import Denied
 from shared.errors import Misconfigured
 
 JournalMode = Literal["wal", "delete"]
@@ -44,6 +48,9 @@ class Settings(Places, frozen=True):
     log_level: str = "INFO"
     webhook_targets: Literal["public", "loopback"] = "public"
     """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it."""
+    webhook_denied: str = ""
+    """Networks (CIDR) and host names of our own that webhooks are never posted to, between commas
+    or spaces; a name stands for what is under it too. `public_url`'s host is one by itself."""
     endpoint_memory: float = 1.0
     """Seconds a gateway remembers a tenant's endpoints. Making or changing one is answered when it
     can no longer be missed, that long after it was written."""
@@ -65,6 +72,24 @@ class Settings(Places, frozen=True):
     whatsapp_proxy: str = ""
     """Proxy for every session's socket; empty is a direct connection."""
 
+    def denied(self) -> Denied:
+        """What webhooks are never posted to. What `settings` has read is known to be right."""
+        return _denied(self.webhook_denied, self.public_url)
+
+
+@cache
+def _denied(listed: str, public_url: str) -> Denied:
+    host = urlsplit(public_url).hostname or ""
+    return Denied.parse(listed if _is_local(host) else f"{listed} {host}")
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host is this machine: development's own API has receivers beside it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return "." not in host
+
 
 def settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Decode the process's environment. Raises Misconfigured, naming the variable."""
@@ -75,9 +100,11 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         if (name := f"ZAPGATE_{field.upper()}") in source
     }
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        read = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"environment: {error}, in ZAPGATE_* of the field named") from error
+    read.denied()
+    return read
 
 
 _FOR_PRELUDE: Final = "ZAPGATE_SANDBOX_"

@@ -35,6 +35,8 @@ RANDOM_BYTES: Final = 10
 """How much randomness `mint` takes: 80 bits."""
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PYTHONS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""Our digits to those of `int` in base 32."""
 _SHAPE: Final = re.compile(r"([a-z]{2,3})_([0-7][0-9a-hjkmnp-tv-z]{25})")
 
 
@@ -88,10 +90,7 @@ def minted_at(text: str) -> int:
 
 
 def _number(digits: str) -> int:
-    number = 0
-    for digit in digits:
-        number = number * 32 + _ALPHABET.index(digit)
-    return number
+    return int(digits.translate(_PYTHONS), 32)
 
 
 def _base32(number: int, length: int) -> str:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.addresses import Targets, address_allowed
+from shared.addresses import NOTHING_DENIED, Denied, Targets, address_allowed
 from shared.webhook import LONGEST_URL
 
 PORTS: Final = frozenset({443, 8443})
@@ -49,7 +49,7 @@ class Refused:
     detail: str
 
 
-def judge(url: str, targets: Targets) -> Target | Refused:
+def judge(url: str, targets: Targets, denied: Denied = NOTHING_DENIED) -> Target | Refused:
     """The target in `url`, or why it may not be one."""
     if len(url) > LONGEST_URL:
         return Refused("url_too_long", f"A URL has at most {LONGEST_URL} characters.")
@@ -60,7 +60,7 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         )
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
+        place = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return Refused("url_malformed", "This is not a URL.")
     if not parts.scheme or "://" not in url:
@@ -69,21 +69,24 @@ def judge(url: str, targets: Targets) -> Target | Refused:
         return Refused("url_credentials", "A URL must not carry a user name or password.")
     if "#" in url:
         return Refused("url_fragment", "A URL to post to has no fragment.")
-    return _judge(url, parts.scheme, host, port, targets)
+    return _judge(url, parts.scheme, place, targets, denied)
 
 
 def _judge(
-    url: str, scheme: str, host: str, port: int | None, targets: Targets
+    url: str, scheme: str, place: tuple[str, int | None], targets: Targets, denied: Denied
 ) -> Target | Refused:
+    host, port = place
     address = _address(host)
-    if address is None and not _is_name(host):
+    if not is_host(host):
         return Refused("url_host", "The host is neither a host name nor an IP address.")
     here = host == _LOOPBACK or (address is not None and address.is_loopback)
     free = here and targets == "loopback"
     if scheme != "https" and not (free and scheme == "http"):
         return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
-    if address is not None and not address_allowed(address, targets):
+    if address is not None and not address_allowed(address, targets, denied):
         return Refused("url_not_public", "The address is not a public one.")
+    if address is None and denied.host(host):
+        return Refused("url_own", "The host is one of this service's own.")
     if address is None and not free and _is_private(host):
         return Refused("url_not_public", "The host name is not a public one.")
     if port is None:
@@ -91,6 +94,11 @@ def _judge(
     elif port not in PORTS and not free:
         return Refused("url_port", "The port is 443 or 8443.")
     return Target(url, host, port, address)
+
+
+def is_host(host: str) -> bool:
+    """Whether it is an address as such are written, or a name that cannot be taken for one."""
+    return _address(host) is not None or _is_name(host)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

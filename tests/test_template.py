@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from sandbox.aws import EmbeddedAws, template_path
+from shared import urls
+from shared.addresses import Denied
 from shared.env import Settings
 from tests.conftest import FreshStack
 
@@ -152,6 +154,19 @@ def test_webhooks_of_production_go_to_public_addresses_only(template: dict[str, 
     assert "loopback" not in json.dumps(template)
 
 
+def test_webhooks_of_production_do_not_come_back_to_us(template: dict[str, Any]) -> None:
+    """Both planes deny the VPC's networks, the API's own host and what the operator adds."""
+    for variables in environments(template["Resources"]).values():
+        separator, parts = variables["ZAPGATE_WEBHOOK_DENIED"]["Fn::Join"]
+        told = json.dumps(parts)
+        assert separator == " "
+        for parameter in ("VpcCidr", "VpcIpv6Cidr", "WebhookDenied"):
+            assert {"Ref": parameter} in parts
+        assert "${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}" in told
+    without_the_optional = "10.0.0.0/16   abc.execute-api.eu-west-1.amazonaws.com"
+    assert len(Denied.parse(without_the_optional).networks) == 1
+
+
 def test_every_variable_is_one_the_planes_read(resources: dict[str, Resource]) -> None:
     """A misspelt variable would be a setting that silently keeps its default."""
     known = {f"ZAPGATE_{field.upper()}" for field in Settings.__struct_fields__}
@@ -204,13 +219,17 @@ def test_the_gateway_is_confined(resources: dict[str, Resource]) -> None:
 
 
 def test_a_gateway_dials_https_and_its_own_network_only(resources: dict[str, Resource]) -> None:
-    """Nothing comes in, and only port 443 leaves the VPC."""
+    """Nothing comes in, and only the ports that a webhook's URL may name leave the VPC."""
     network = resources["GatewayNetwork"]["Properties"]
     assert "SecurityGroupIngress" not in network
     abroad = [
         rule for rule in network["SecurityGroupEgress"] if rule.get("CidrIp") != {"Ref": "VpcCidr"}
     ]
-    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == {(443, 443)}
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == {
+        (port, port) for port in urls.PORTS
+    }
+    assert all("CidrIp" in rule or "CidrIpv6" in rule for rule in abroad)
+    assert len(abroad) == 2 * len(urls.PORTS), "over IPv4 and IPv6"
     (door,) = resources["DeviceStoreNetwork"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] == {"Fn::GetAtt": ["GatewayNetwork", "GroupId"]}
 

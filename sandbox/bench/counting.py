@@ -12,6 +12,7 @@ _PARTITIONS: Final = {
     "S": "message",
     "E": "event",
     "D": "delivery",
+    "A": "attempt",
     "I": "idempotency",
     "R": "rate",
 }
@@ -37,10 +38,16 @@ def purpose(record: Record) -> str:
         body: dict[str, Any] = msgspec.json.decode(record.body)
     except msgspec.DecodeError:
         return record.action or record.target
-    if record.service == "sqs":
+    return purpose_of(record.service, record.action, body)
+
+
+def purpose_of(service: str, action: str, body: dict[str, Any]) -> str:
+    """The purpose of a request that was not recorded; `action` as the wire or botocore names it."""
+    action = "".join(word[:1].upper() + word[1:] for word in action.split("_"))
+    if service == "sqs":
         queue = "command" if ".fifo" in str(body.get("QueueUrl", "")) else "delivery"
-        return f"{record.action} {queue}"
-    return f"{record.action} {'+'.join(dict.fromkeys(_kinds(body))) or '?'}"
+        return f"{action} {queue}"
+    return f"{action} {'+'.join(dict.fromkeys(_kinds(body))) or '?'}"
 
 
 def _kinds(body: dict[str, Any]) -> list[str]:

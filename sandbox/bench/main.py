@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -10,7 +10,19 @@ import msgspec
 
 from sandbox.bench import report
 from sandbox.bench.clockwork import Clockwork
-from sandbox.bench.figures import cold, cpu, latency, memory, requests, start, throughput
+from sandbox.bench.figures import (
+    cold,
+    cpu,
+    deliveries,
+    first_byte,
+    latency,
+    memory,
+    neighbours,
+    owed,
+    requests,
+    start,
+    throughput,
+)
 from sandbox.bench.samples import Result
 from shared import clock
 
@@ -24,7 +36,14 @@ FIGURES: Final[dict[str, Measure]] = {
     "cold": cold.measure,
     "start": start.measure,
     "requests": requests.measure,
+    "deliveries": deliveries.measure,
+    "first-byte": first_byte.measure,
+    "neighbours": neighbours.measure,
+    "owed": owed.measure,
 }
+
+TOGETHER: Final = {"webhooks": ("deliveries", "first-byte", "neighbours", "owed")}
+"""Figures that go by one name."""
 
 LONGEST: Final = 240.0
 """Seconds one figure may take before it counts as not measured."""
@@ -43,15 +62,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 def measure(home: Path, *, rounds: int, names: tuple[str, ...]) -> int:
     """Measure the figures of these names, all if none; the exit code."""
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown:
-        sys.exit(f"no figure {', '.join(unknown)}: there are {', '.join(FIGURES)}")
+    wanted = figures_of(names)
     if rounds < 1:
         sys.exit("a figure takes at least one round")
     clockwork = Clockwork()
     results: dict[str, Result] = {}
     failed: dict[str, str] = {}
-    for name in names or FIGURES:
+    for name in wanted:
         say(f"measuring {name}: {rounds} rounds")
         try:
             results[name] = asyncio.run(_bounded(FIGURES[name], home, rounds, clockwork))
@@ -66,6 +83,15 @@ def measure(home: Path, *, rounds: int, names: tuple[str, ...]) -> int:
         say(f"* {report.noise(clockwork.loops)}; each round measures ours and bare in turn")
     say(f"all samples: {keep(home, rounds, clockwork, results, failed)}")
     return 1 if failed else 0
+
+
+def figures_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The figures these names stand for, each once, all if there are none. Raises SystemExit."""
+    unknown = [name for name in names if name not in FIGURES and name not in TOGETHER]
+    if unknown:
+        sys.exit(f"no figure {', '.join(unknown)}: there are {', '.join((*FIGURES, *TOGETHER))}")
+    each = (figure for name in names for figure in TOGETHER.get(name, (name,)))
+    return tuple(dict.fromkeys(each)) or tuple(FIGURES)
 
 
 async def _bounded(figure: Measure, home: Path, rounds: int, clockwork: Clockwork) -> Result:

@@ -6,6 +6,7 @@ Rows are msgspec Structs; an item carries their fields and the keys. None is an 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import msgspec
@@ -26,6 +27,11 @@ LARGEST_TRANSACTION: Final = 100
 
 def attribute(value: object) -> dict[str, Any]:
     """A builtin value in DynamoDB's tagged form."""
+    # Nearly every value is one of these two, and every write makes dozens.
+    if type(value) is str:
+        return {"S": value}
+    if type(value) is int:
+        return {"N": str(value)}
     match value:
         case bool():
             return {"BOOL": value}
@@ -66,10 +72,11 @@ def plain(tagged: Mapping[str, Any]) -> Any:
 
 def to_item(row: msgspec.Struct, key: Key, **extra: object) -> Item:
     """A row as an item: its fields that are set, its key, and index or TTL attributes."""
-    fields = msgspec.to_builtins(row, builtin_types=(bytes,))
+    fields: dict[str, object] = msgspec.to_builtins(row, builtin_types=(bytes,))
+    fields.update(extra)
     item = {name: attribute(value) for name, value in fields.items() if value is not None}
-    item |= {name: attribute(value) for name, value in extra.items() if value is not None}
-    return item | named(key)
+    item["PK"], item["SK"] = {"S": key[0]}, {"S": key[1]}
+    return item
 
 
 def from_item(item: Mapping[str, Any], kind: type[S]) -> S:
@@ -104,6 +111,12 @@ class Write:
 _NAME: Final = re.compile(r"#\w+")
 
 
+@lru_cache
+def _names(text: str) -> frozenset[str]:
+    """The names in an expression, of which there are few, each used for ever."""
+    return frozenset(_NAME.findall(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
     """A condition or an update, with the values it names. Every name is escaped as `#name`."""
@@ -118,7 +131,7 @@ class Expression:
         if extra is not None:
             texts["ConditionExpression"] = extra.text
             values |= extra.values
-        names = {name for text in texts.values() for name in _NAME.findall(text)}
+        names = {name for text in texts.values() for name in _names(text)}
         request: dict[str, Any] = dict(texts)
         if names:
             request["ExpressionAttributeNames"] = {name: name[1:] for name in sorted(names)}

@@ -20,6 +20,7 @@ Then an event may appear behind a reader's place: its webhook and `GET /v1/event
 only for those who read that part later.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -28,7 +29,20 @@ from shared import clock
 from shared.aws import Op
 from shared.ids import EventId, SessionId, TenantId
 from shared.store import keys
-from shared.store.dynamo import ABSENT, Expression, Page, Range, Write, get, put, query, to_item
+from shared.store.dynamo import (
+    ABSENT,
+    Expression,
+    Item,
+    Page,
+    Range,
+    Write,
+    attribute,
+    get,
+    plain,
+    put,
+    query,
+    to_item,
+)
 
 KEEP: Final = 30 * clock.DAY
 """How long events, their deliveries and attempts are kept."""
@@ -81,6 +95,27 @@ def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
     return put(item, ABSENT)
 
 
+def stamped(writes: Sequence[Write], at: int) -> list[Write]:
+    """The same writes, the events among them recorded at `at` (ms)."""
+    return [
+        _stamped(write, at) if "recorded_at" in write.body.get("Item", ()) else write
+        for write in writes
+    ]
+
+
+def _stamped(write: Write, at: int) -> Write:
+    item: Item = write.body["Item"]
+    sequence = plain(item["sequence"]) if "sequence" in item else None
+    place = _place(at, sequence, plain(item["id"]))
+    ttl = (at + KEEP) // clock.SECOND
+    fresh = {
+        "recorded_at": attribute(at),
+        "GSI1SK": attribute(place),
+        "ttl": attribute(ttl),
+    }
+    return Write(write.kind, {**write.body, "Item": {**item, **fresh}})
+
+
 def read_event(tenant_id: TenantId, event_id: EventId) -> Op[StoredEvent | None]:
     return get(keys.event(tenant_id, event_id), StoredEvent)
 
@@ -103,7 +138,11 @@ def every_event(
 
 def place_of(event: StoredEvent) -> str:
     """An event's place in the log: by when it was recorded, those of a session by `sequence`."""
-    return f"{event.recorded_at:013}#{event.sequence or 0:010}#{event.id}"
+    return _place(event.recorded_at, event.sequence, event.id)
+
+
+def _place(recorded_at: int, sequence: int | None, event_id: str) -> str:
+    return f"{recorded_at:013}#{sequence or 0:010}#{event_id}"
 
 
 def place_at(moment: int) -> str:

@@ -221,7 +221,7 @@ def test_a_cursor_is_its_tenants_own(tenant: Tenant) -> None:
     other = tenant.stage.tenant()
 
     for who, path in [
-        (tenant, f"{PATH}?after={cursor[:-1]}{'a' if cursor[-1] != 'a' else 'b'}"),
+        (tenant, f"{PATH}?after={cursor[:-2]}{'a' if cursor[-2] != 'a' else 'b'}{cursor[-1]}"),
         (tenant, f"{PATH}?after=x"),
         (tenant, f"{PATH}?after="),
         (tenant, f"{PATH}?after={of_list}"),

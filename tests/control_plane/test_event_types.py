@@ -70,6 +70,12 @@ def test_an_unknown_type_is_not_found(tenant: Tenant, path: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
+def test_there_are_no_examples_of_what_is_no_type() -> None:
+    """A type without examples is a defect that is noticed at once."""
+    with pytest.raises(KeyError):
+        examples("message.lost")
+
+
 @given(EVENTS)
 def test_every_event_there_can_be_fits_its_schema(event: events.Event) -> None:
     """Whatever is in its fields."""
@@ -189,8 +195,11 @@ def test_what_holds_itself_and_lists_is_compared_once() -> None:
         },
     }
     plain = {"type": "array", "items": {"type": "string"}}
+    broken = copy.deepcopy(old)
+    broken["$defs"]["Tree"]["properties"]["leaves"]["type"] = "object"
 
     assert breaks(old, old) == []
+    assert breaks(old, broken) == ['$.leaves: `type` was "array", is "object"']
     assert breaks(plain, {"type": "array", "items": {"type": "integer"}}) == [
         '$[]: `type` was "string", is "integer"'
     ]

@@ -47,7 +47,10 @@ def test_a_cursor_is_good_for_its_own_list_only(tenant: Tenant) -> None:
     forged = base64.urlsafe_b64encode(b'{"PK":"T#' + other.id.encode() + b'"}').decode()
 
     for who, path in [
-        (tenant, f"/v1/sessions?cursor={cursor[:-1]}{'a' if cursor[-1] != 'a' else 'b'}"),
+        (
+            tenant,
+            f"/v1/sessions?cursor={cursor[:-2]}{'a' if cursor[-2] != 'a' else 'b'}{cursor[-1]}",
+        ),
         (tenant, f"/v1/sessions?cursor={forged}.{signature}"),
         (tenant, f"/v1/sessions?cursor={payload}"),
         (tenant, "/v1/sessions?cursor=x"),

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -33,7 +34,9 @@ def response(status: int, *headers: str, body: bytes = b"") -> bytes:
 
 
 @asynccontextmanager
-async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
+async def served(
+    handler: Handler, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncGenerator[str]:
     """A server whose connections are given to the handler; its URL."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -50,7 +53,7 @@ async def served(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGe
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(connection, host, port, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{port}/hook"
@@ -72,11 +75,16 @@ class Receiver:
     busy: int = 0
     busiest: int = 0
     pause: float = 0
+    hang_up: bool = False
+    """Whether connections that were used before are closed with the next request in hand."""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        while True:
-            self.requests.append(await read_request(reader))
+        for used in count():
+            request = await read_request(reader)
+            if used and self.hang_up:
+                return
+            self.requests.append(request)
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
             try:

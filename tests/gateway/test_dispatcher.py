@@ -13,6 +13,7 @@ import standardwebhooks
 
 from gateway import directory as directory_module
 from gateway import dispatcher as dispatcher_module
+from gateway import due as due_module
 from gateway.aws import Aws
 from gateway.delivery import CLAIM, claimed
 from gateway.directory import Directory
@@ -282,7 +283,7 @@ async def test_the_sweeper_takes_what_was_left_behind(world: World) -> None:
         await dispatcher.sweep()
         await asyncio.sleep(0.1)
         assert receiver.requests == []
-        time.ahead = CLAIM + dispatcher_module.GRACE
+        time.ahead = CLAIM + due_module.GRACE
         await dispatcher.sweep()
         await until(came_to(world, delivery, DeliveryState.DELIVERED))
     assert (await row(world, delivery)).attempt == 2
@@ -299,7 +300,7 @@ async def test_two_sweepers_send_once(world: World) -> None:
     ):
         endpoint = await world.endpoint(await world.tenant(), url)
         deliveries = [await owed(world, endpoint, claim=False) for _ in range(10)]
-        time.ahead = 2 * dispatcher_module.GRACE
+        time.ahead = 2 * due_module.GRACE
         await asyncio.gather(one.sweep(), other.sweep())
         for delivery, _ in deliveries:
             await until(came_to(world, delivery, DeliveryState.DELIVERED))
@@ -375,7 +376,7 @@ async def test_what_is_suspended_waits_and_then_arrives(
 async def test_a_slow_receiver_holds_up_only_itself(world: World) -> None:
     """While one tenant's endpoint hangs on all it may, another tenant's event arrives at once."""
     slow, quick = Receiver(pause=1.0), Receiver()
-    limits = Limits(slots=4, tenant_slots=3, endpoint_slots=2)
+    limits = Limits(slots=4, endpoint_slots=2)
     async with (
         served(slow) as slow_url,
         served(quick) as quick_url,
@@ -401,14 +402,14 @@ async def test_what_finds_no_room_is_put_off_and_not_lost(world: World) -> None:
     async with served(receiver) as url, opened(world, time, limits) as dispatcher:
         endpoint = await world.endpoint(await world.tenant(), url)
         deliveries = [(await owed(world, endpoint, claim=False))[0] for _ in range(6)]
-        time.ahead = 2 * dispatcher_module.GRACE
+        time.ahead = 2 * due_module.GRACE
         await dispatcher.sweep()
         waiting = [await row(world, delivery) for delivery in deliveries]
         put_off = [each for each in waiting if (each.due_at or 0) > time() + 20 * clock.SECOND]
         assert len([each for each in put_off if each.state is DeliveryState.WAITING]) >= 3
         for _ in range(4):
             await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
-            time.ahead += 2 * dispatcher_module.SIDELINED
+            time.ahead += 2 * due_module.SIDELINED
             await dispatcher.sweep()
         for delivery in deliveries:
             await until(came_to(world, delivery, DeliveryState.DELIVERED))
@@ -509,7 +510,7 @@ async def test_an_attempt_that_was_lost_is_in_the_log(world: World) -> None:
     async with served(receiver) as url, opened(world, time) as dispatcher:
         endpoint = await world.endpoint(await world.tenant(), url)
         delivery, _ = await owed(world, endpoint)
-        time.ahead = CLAIM + dispatcher_module.GRACE
+        time.ahead = CLAIM + due_module.GRACE
         await dispatcher.sweep()
         await until(came_to(world, delivery, DeliveryState.DELIVERED))
         assert (await row(world, delivery)).attempt == 2
@@ -528,7 +529,7 @@ async def test_what_is_paused_is_held_and_comes_when_it_is_resumed(world: World)
         in_hand, body = await owed(world, endpoint)
         dispatcher.hand_over(in_hand, body)
         due, _ = await owed(world, endpoint, claim=False)
-        time.ahead = 2 * dispatcher_module.GRACE
+        time.ahead = 2 * due_module.GRACE
         await dispatcher.sweep()
         for delivery in (in_hand, due):
             await until(came_to(world, delivery, DeliveryState.HELD))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.delivery import CLAIM
-from gateway.dispatcher import GRACE
+from gateway.due import GRACE
 from gateway.frames import Entry
 from gateway.outbox import Outbox
 from shared import clock, ids

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.gather import Gather, Outcomes
 
@@ -76,3 +78,75 @@ async def test_a_waiter_that_leaves_does_not_stop_the_flush() -> None:
         gather.add(1).cancel()
         await gather.add(2)
     assert flushed == [1, 2]
+
+
+Item = tuple[str, int, int]
+"""Owner, line, number."""
+
+
+def owner_and_line(item: Item) -> tuple[str, int]:
+    return item[0], item[1]
+
+
+async def flushes(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """Handed in at once, flushed so many at a time."""
+    flushed: list[list[Item]] = []
+
+    async def flush(gathered: Sequence[Item]) -> Outcomes:
+        flushed.append(list(gathered))
+        return [None] * len(gathered)
+
+    def fits(gathered: Sequence[Item], _: Item) -> bool:
+        return len(gathered) < size
+
+    async with Gather(flush, fits, owner_and_line) as gather:
+        await asyncio.gather(*(gather.add(item) for item in items))
+    return flushed
+
+
+async def test_who_hands_in_much_delays_itself_alone() -> None:
+    """Behind a hundred of one owner, others' single items are in the first flush."""
+    noise = [("noisy", 1, number) for number in range(100)]
+    first, *rest = await flushes([*noise, ("a", 1, 0), ("b", 1, 0)], 4)
+    assert first == [("noisy", 1, 0), ("a", 1, 0), ("b", 1, 0), ("noisy", 1, 1)]
+    assert [item for flushed in rest for item in flushed] == noise[2:]
+
+
+async def test_lines_of_an_owner_take_turns_too() -> None:
+    """A busy session does not keep its tenant's other sessions waiting."""
+    busy = [("a", 1, number) for number in range(10)]
+    first, *_ = await flushes([*busy, ("a", 2, 0)], 3)
+    assert first == [("a", 1, 0), ("a", 2, 0), ("a", 1, 1)]
+
+
+@given(
+    owners=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), max_size=40),
+    size=st.integers(1, 7),
+)
+async def test_nothing_is_lost_and_lines_keep_their_order(
+    owners: list[tuple[str, int]], size: int
+) -> None:
+    """Whatever is handed in comes out once, each line in its order."""
+    items = [(owner, line, number) for number, (owner, line) in enumerate(owners)]
+    flushed = [item for each in await flushes(items, size) for item in each]
+    assert sorted(flushed) == sorted(items)
+    for line in set(owners):
+        mine = [item for item in flushed if owner_and_line(item) == line]
+        assert mine == sorted(mine)
+
+
+async def test_what_does_not_fit_begins_the_next_flush() -> None:
+    """A large item is not overtaken for ever by small ones that still fit."""
+    flushed: list[list[tuple[str, int]]] = []
+
+    async def flush(items: Sequence[tuple[str, int]]) -> Outcomes:
+        flushed.append(list(items))
+        return [None] * len(items)
+
+    def fits(gathered: Sequence[tuple[str, int]], item: tuple[str, int]) -> bool:
+        return sum(size for _, size in gathered) + item[1] <= 10
+
+    small, large = [(f"s{number}", 4) for number in range(3)], ("large", 9)
+    async with Gather(flush, fits, lambda item: (item[0], None)) as gather:
+        await asyncio.gather(*(gather.add(item) for item in [small[0], large, *small[1:]]))
+    assert flushed == [[small[0]], [large], small[1:]]

@@ -1,5 +1,8 @@
 """The main job, whole: link, send, receive, be told."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from sandbox import story
@@ -34,6 +37,27 @@ async def test_a_session_s_events_count_up_without_a_gap(product: Product) -> No
         assert sequences == list(range(1, len(sequences) + 1))
         told = {each.id for each in cast.receiver.seen}
         assert told <= {event["id"] for event in page["data"]}
+
+
+async def test_a_receiver_that_was_down_catches_up(product: Product) -> None:
+    """The log has every event of a session in order, and what the webhooks brought besides."""
+    async with product.connected() as cast:
+        await story.confirm(cast, await story.send(cast, "before"))
+        begun = await cast.api.ok("GET", f"/v1/event-log?session_id={cast.session_id}&limit=1")
+        await story.reply(cast, "meanwhile")
+        await story.stop(cast)
+        stopped = await cast.receiver.typed("session.stopped")
+        session = await cast.api.ok("GET", f"/v1/events?session_id={cast.session_id}&limit=100")
+        log, after = list[Any](begun["data"]), begun["next_cursor"]
+        async with asyncio.timeout(story.PATIENCE):
+            while stopped.id not in [event["id"] for event in log]:
+                path = f"/v1/event-log?limit=7&after={after}"
+                part = await cast.api.ok("GET", path, Prefer="wait=20")
+                log, after = log + part["data"], part["next_cursor"]
+
+        assert [event["sequence"] for event in log] == list(range(1, len(log) + 1))
+        assert log == session["data"][::-1]
+        assert {each.id for each in cast.receiver.seen} == {event["id"] for event in log}
 
 
 async def test_one_idempotency_key_is_one_message(product: Product) -> None:

@@ -2,17 +2,20 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import ids
+from shared.addresses import Denied
 from shared.aws import Refusal, conflicted
 from shared.env import Places, settings
 from shared.errors import Misconfigured
 from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
-from shared.store import dynamo, keys, tenants
+from shared.store import dynamo, events, keys, tenants
 from shared.store.dynamo import Expression
+from shared.store.events import StoredEvent
 from tests.strategies import some_ids
 
 VALUES = st.recursive(
@@ -52,6 +55,42 @@ def test_no_key_of_one_tenant_names_another_s_row(a: str, b: str, x: str, y: str
     assert not set(_every_key(a, x)) & set(_every_key(b, y))
     assert all(partition.startswith(f"T#{a}") for partition, _ in _every_key(a, x))
     assert len(set(_every_key(a, x))) == len(_every_key(a, x))
+
+
+EVENT = StoredEvent(
+    id=EventId(ids.mint(ids.EVENT, 5_000, bytes(10))),
+    tenant_id=TenantId(ids.mint(ids.TENANT, 0, bytes(10))),
+    type="message.sent",
+    created_at=5_000,
+    recorded_at=9_000,
+    body="{}",
+    sequence=7,
+)
+
+
+def test_an_event_has_its_place_in_the_log() -> None:
+    """By when it was recorded; it is kept for as long as a cursor before it is good."""
+    item = events.record_event(EVENT.tenant_id, EVENT).body["Item"]
+
+    assert dynamo.plain(item["GSI1PK"]) == f"T#{EVENT.tenant_id}#L"
+    assert dynamo.plain(item["GSI1SK"]) == f"0000000009000#0000000007#{EVENT.id}"
+    assert dynamo.plain(item["ttl"]) == (9_000 + events.KEEP) // 1000
+    assert dynamo.from_item(item, StoredEvent) == EVENT
+
+
+@given(st.integers(0, events.LATEST), st.integers(0, 10**10 - 1), some_ids(ids.EVENT))
+def test_places_sort_as_they_were_recorded(moment: int, sequence: int, event_id: str) -> None:
+    """A place at a moment lies before every event of it, and after every event before it."""
+    made = msgspec.structs.replace(
+        EVENT, recorded_at=moment, sequence=sequence, id=EventId(event_id)
+    )
+    place = events.place_of(made)
+
+    assert events.place_at(moment) < place
+    assert moment == events.LATEST or place < events.place_at(moment + 1)
+    assert events.moment_of(place) == events.moment_of(events.place_at(moment)) == moment
+    # What the query begins at leaves out the place itself and nothing beyond it.
+    assert events.place_at(moment) + "!" < place < place + "!"
 
 
 def test_an_expression_escapes_every_name_and_passes_every_value() -> None:
@@ -130,6 +169,23 @@ def test_settings_say_which_variable_is_wrong() -> None:
         settings({"ZAPGATE_SHARDS": "many"})
     with pytest.raises(Misconfigured, match="webhook_targets"):
         settings({"ZAPGATE_WEBHOOK_TARGETS": "everything"})
+    with pytest.raises(Misconfigured, match=r"ZAPGATE_WEBHOOK_DENIED: '10\.0\.0\.0/33'"):
+        settings({"ZAPGATE_WEBHOOK_DENIED": "10.0.0.0/8 10.0.0.0/33"})
+
+
+def test_our_own_address_is_denied_to_webhooks() -> None:
+    """The API's public host is, beside what is listed; where it is this machine, nothing is."""
+    listed = settings(
+        {
+            "ZAPGATE_WEBHOOK_DENIED": "2a05:d018::/32",
+            "ZAPGATE_PUBLIC_URL": "https://api.example.com:8443/base",
+        }
+    ).denied()
+    assert listed == Denied.parse("2a05:d018::/32, api.example.com")
+    public = settings({"ZAPGATE_PUBLIC_URL": "https://8.8.8.8"}).denied()
+    assert public == Denied.parse("8.8.8.8")
+    for url in ("", "http://127.0.0.1:8000", "http://[::1]:1", "http://localhost:8000"):
+        assert settings({"ZAPGATE_PUBLIC_URL": url}).denied() == Denied()
 
 
 def test_a_queue_s_url_is_made_from_its_shard() -> None:

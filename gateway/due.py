@@ -1,0 +1,129 @@
+"""What is due again, found in two ways.
+
+The delivery queue wakes for what is due within minutes, to the second. The sweeper finds in the
+due-index whatever is overdue: long retries, what was held or found no room, lost wake-ups, and what
+a dead process had claimed.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from gateway.aws import Aws
+from gateway.loops import Loop
+from gateway.metrics import Metrics
+from shared import clock, queue
+from shared.delivery import Delivery, DeliveryState, Wake
+from shared.env import Places
+from shared.errors import Contended, Malformed, Unavailable
+from shared.ids import EndpointId
+from shared.store import deliveries
+from shared.store.deliveries import DUE_SHARDS
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 5.0
+SWEEP_PAGE: Final = 100
+SWEEP_PAGES: Final = 5
+"""Of one shard in one sweep, so that no shard keeps the others waiting."""
+GRACE: Final = 2 * clock.SECOND
+"""How long the sweeper leaves a due delivery to its wake-up."""
+EARLY: Final = 2 * clock.SECOND
+"""How far ahead of its time a wake-up may come: SQS counts whole seconds."""
+SIDELINED: Final = 30 * clock.SECOND
+"""How long a due delivery is put off that finds no room, so that those behind it are seen."""
+
+_random = random.SystemRandom().random
+
+
+class Takes(Protocol):
+    """Who attempts what is due."""
+
+    async def take(self, delivery: Delivery) -> bool:
+        """Claim it, or put it off. False where it has moved."""
+        ...
+
+
+class Due:
+    """The two loops."""
+
+    def __init__(
+        self,
+        *,
+        places: Places,
+        aws: Aws,
+        takes: Takes,
+        metrics: Metrics,
+        now: Callable[[], int],
+    ) -> None:
+        self._places = places
+        self._aws = aws
+        self._takes = takes
+        self._metrics = metrics
+        self._now = now
+        self._wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
+        self._sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
+
+    def loops(self) -> list[Loop]:
+        return [self._sweeper, self._wakes] if self._places.delivery_queue_url else [self._sweeper]
+
+    async def sweep(self) -> None:
+        """Take what is overdue in every shard of the due-index."""
+        oldest = self._now()
+        for shard in range(DUE_SHARDS):
+            for page in range(SWEEP_PAGES):
+                due = await self._aws.run(
+                    deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
+                )
+                if page == 0 and due:
+                    oldest = min(oldest, due[0].due_at or oldest)
+                by_endpoint: dict[EndpointId, list[Delivery]] = {}
+                for delivery in due:
+                    by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
+                taken = await asyncio.gather(*map(self._take_each, by_endpoint.values()))
+                if len(due) < SWEEP_PAGE or not any(taken):
+                    break
+        self._metrics.overdue.set((self._now() - oldest) / clock.SECOND)
+
+    async def _take_each(self, due: Sequence[Delivery]) -> bool:
+        """One after another, so that each sees the room the last one took. True if any moved."""
+        return any([await self._takes.take(delivery) for delivery in due])
+
+    async def _receive(self) -> None:
+        url = self._places.delivery_queue_url
+        messages = await self._aws.run(queue.receive(url, queue.LONGEST_POLL))
+        if not messages:
+            return
+        outcomes = await asyncio.gather(
+            *(self._woken(message.body) for message in messages), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and not isinstance(outcome, Unavailable | Contended):
+                log.error("wake.failed", exc_info=outcome)
+        # Whatever came of them: from here on, the rows are enough.
+        await self._aws.run(queue.settle(url, [message.handle for message in messages]))
+
+    async def _woken(self, body: str) -> None:
+        try:
+            wake = Wake.decode(body)
+        except Malformed:
+            log.warning("wake.malformed")
+            return
+        delivery = await self._aws.run(
+            deliveries.read_delivery(wake.tenant_id, wake.endpoint_id, wake.event_id)
+        )
+        if (
+            delivery is not None
+            and delivery.state is DeliveryState.WAITING
+            and wake.attempt in {None, delivery.attempt}
+            and delivery.due_at is not None
+            and delivery.due_at <= self._now() + EARLY
+        ):
+            await self._takes.take(delivery)
+
+
+def sideline() -> int:
+    """How long (ms) what finds no room is put off."""
+    return round(SIDELINED * (1 + _random()))

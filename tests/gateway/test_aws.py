@@ -1,0 +1,103 @@
+"""Requests as they go out: our own encoding of them beside botocore's."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from botocore.serialize import create_serializer  # pyright: ignore[reportUnknownVariableType] (botocore has no types)
+from botocore.session import Session as Botocore
+
+from gateway.aws import AGENT, Aws, Plain
+from shared import queue
+from shared.aws import Op
+from shared.delivery import Delivery, DeliveryState
+from shared.env import Places
+from shared.ids import CommandId, EndpointId, EventId, SessionId, TenantId, WorkerId
+from shared.message import MessageStatus
+from shared.store import deliveries, dynamo, events, leases, limits, messages, webhooks
+from shared.store.messages import Progress
+from tests.gateway.conftest import World
+
+PLACES = Places(command_queue_url="https://q/{shard}.fifo", delivery_queue_url="https://q/d")
+TENANT, SESSION, ENDPOINT = TenantId("ten_1"), SessionId("ses_1"), EndpointId("ep_1")
+EVENT = events.StoredEvent(
+    id=EventId("evt_1"),
+    tenant_id=TENANT,
+    type="a.b",
+    created_at=1,
+    recorded_at=1,
+    body='{"text":"hällo 🙂"}',
+)
+DELIVERY = Delivery(
+    tenant_id=TENANT,
+    endpoint_id=ENDPOINT,
+    event_id=EVENT.id,
+    event_type="a.b",
+    state=DeliveryState.SENDING,
+    attempt=1,
+    created_at=1,
+    updated_at=1,
+    due_at=2,
+)
+LEASE = leases.Lease(shard=1, epoch=1, stamp="s", owner=WorkerId("gw_1"))
+STEP = Progress(status=MessageStatus.SENT, at=1)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        events.read_event(TENANT, EVENT.id),
+        events.record_event(TENANT, EVENT).alone(),
+        dynamo.put(
+            {"PK": {"S": "a"}, "SK": {"S": "b"}, "sealed": {"B": bytes(range(256))}}
+        ).alone(),
+        dynamo.transact(
+            [
+                events.record_event(TENANT, EVENT),
+                deliveries.record_delivery(TENANT, DELIVERY),
+                messages.advance(TENANT, SESSION, messages.MessageId("msg_1"), STEP),
+            ]
+        ),
+        dynamo.erase([("a", "b"), ("a", "c")]),
+        deliveries.move_delivery(TENANT, DELIVERY, DELIVERY),
+        deliveries.due_deliveries(1, 2, 3),
+        webhooks.every_endpoint(TENANT, dynamo.Range(9, {"PK": "a", "SK": "b"})),
+        limits.take(TENANT, 1, 1),
+        leases.renew(LEASE, "t"),
+        queue.send_command(3, SESSION, CommandId("cmd_1"), "text"),
+        queue.park("text", "reason", "group"),
+        queue.send_delivery(TENANT, "body", 5),
+        queue.receive("https://q/d", 20, visibility=30),
+        queue.settle("https://q/d", ["one", "two"]),
+        queue.hold("https://q/d", ["one", "two"], 5),
+    ],
+    ids=[
+        *("get", "put an event", "put bytes", "transact", "erase", "move", "due", "list", "count"),
+        *("renew", "command", "park", "wake", "receive", "settle", "hold"),
+    ],
+)
+def test_our_bodies_say_what_botocores_say(op: Op[Any]) -> None:
+    """Parameters, written as they are, are the JSON that botocore's model makes of them."""
+    session: Any = Botocore()
+    model = session.get_service_model(op.service)
+    operation = model.operation_model("".join(word.capitalize() for word in op.action.split("_")))
+    theirs: Any = create_serializer(model.metadata["protocol"])
+    requests = [
+        each.serialize_to_request(op.params(PLACES), operation) for each in (Plain(), theirs)
+    ]
+    bodies = [msgspec.json.decode(request.pop("body")) for request in requests]
+    assert bodies[0] == bodies[1]
+    assert requests[0] == requests[1]
+
+
+async def test_requests_are_ours_by_name(world: World) -> None:
+    """AWS is told who asks, in the words we chose."""
+    agents: list[bytes] = []
+
+    def note(request: Any, **_: object) -> None:
+        agents.append(request.headers["User-Agent"])
+
+    async with Aws(world.settings) as aws:
+        aws._clients["dynamodb"].meta.events.register("before-send", note)  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+        await aws.run(events.read_event(TENANT, EVENT.id))
+    assert [agent.split()[0] for agent in agents] == [AGENT.encode()]
