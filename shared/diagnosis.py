@@ -47,6 +47,11 @@ FAULTS: Final = {
             "Check the spelling, and that the name is in public DNS.",
         ),
         _fault(
+            "dns_timeout",
+            "The name servers of the URL's host did not answer in time.",
+            "Check that all of the domain's name servers are up and delegated to.",
+        ),
+        _fault(
             "connection_refused",
             "Nothing listens at the URL's address and port, or a firewall refuses.",
             "Start the server; check the port and what stands before it.",
@@ -71,9 +76,25 @@ FAULTS: Final = {
         ),
         _fault(
             "tls_error",
-            "TLS failed: an expired or self-signed certificate, a name that does not fit, a "
-            "missing intermediate, or a version below 1.2.",
-            "Check the certificate's whole chain, as `openssl s_client` shows it.",
+            "The TLS handshake failed: the port may speak no TLS, only versions below 1.2, or not "
+            "know the URL's host name.",
+            "Check what `openssl s_client -connect host:port -servername host` shows.",
+        ),
+        _fault(
+            "tls_expired",
+            "The server's certificate has expired.",
+            "Renew it, and let the server load the new one.",
+        ),
+        _fault(
+            "tls_wrong_host",
+            "The server's certificate is not for the URL's host name.",
+            "Get a certificate for that name, or change the URL to one the certificate names.",
+        ),
+        _fault(
+            "tls_untrusted",
+            "The server's certificate is self-signed, or no public authority's, or its chain lacks "
+            "an intermediate.",
+            "Use a public authority's certificate, and let the server send the whole chain.",
         ),
         _fault(
             "blocked_address",

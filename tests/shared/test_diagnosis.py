@@ -2,7 +2,11 @@
 
 import pytest
 
-from gateway.egress import DEADLINE
+from gateway.egress import (
+    _CERTIFICATES,  # pyright: ignore[reportPrivateUsage] - all of it is what is compared
+    _CODES,  # pyright: ignore[reportPrivateUsage] - likewise
+    DEADLINE,
+)
 from shared.diagnosis import CLASSES, FAULTS, OK, SLOW, STATUSES, UNKNOWN, diagnose
 
 
@@ -34,7 +38,11 @@ from shared.diagnosis import CLASSES, FAULTS, OK, SLOW, STATUSES, UNKNOWN, diagn
         (None, "connection_reset", "connection_reset"),
         (None, "connection_failed", "connection_failed"),
         (None, "timeout", "timeout"),
+        (None, "dns_timeout", "dns_timeout"),
         (None, "tls_error", "tls_error"),
+        (None, "tls_expired", "tls_expired"),
+        (None, "tls_wrong_host", "tls_wrong_host"),
+        (None, "tls_untrusted", "tls_untrusted"),
         (None, "blocked_address", "blocked_address"),
         (None, "protocol_error", "protocol_error"),
         (None, "invalid_url", "invalid_url"),
@@ -76,3 +84,10 @@ def test_every_diagnosis_is_two_sentences_for_a_person() -> None:
         for text in (told.means, told.then):
             assert text[0].isupper()
             assert text.endswith(".")
+
+
+def test_every_fault_of_the_way_out_is_explained() -> None:
+    """What the client calls an error, its owner finds here."""
+    named = {code for _, code in _CODES} | set(_CERTIFICATES.values())
+
+    assert named <= FAULTS.keys()
