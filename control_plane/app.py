@@ -25,9 +25,11 @@ from control_plane import (
     openapi,
     pairing,
     problems,
+    recoveries,
     rotation,
     sessions,
     tenants,
+    trials,
     webhooks,
 )
 from control_plane.auth import Keys
@@ -118,7 +120,16 @@ def _routes(plane: Plane) -> list[Router]:
         ("Sessions", [*sessions.ROUTES, *lifecycle.ROUTES]),
         ("Pairing", pairing.ROUTES),
         ("Messages", messages.ROUTES),
-        ("Webhooks", [*webhooks.ROUTES, *rotation.ROUTES, *deliveries.ROUTES]),
+        (
+            "Webhooks",
+            [
+                *webhooks.ROUTES,
+                *rotation.ROUTES,
+                *trials.ROUTES,
+                *deliveries.ROUTES,
+                *recoveries.ROUTES,
+            ],
+        ),
         ("Events", [*events.ROUTES, *event_log.ROUTES, *event_types.ROUTES]),
         ("Keys", keys.ROUTES),
     )

@@ -1,37 +1,69 @@
-"""Deliveries: events on their way to an endpoint, and the event that tests one."""
+"""Deliveries: events on their way to an endpoint, each attempt at them, and doing one again."""
 
+import logging
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final, assert_never, get_args
 
 import msgspec
-from litestar import Response, post
-from litestar.params import FromPath
+from litestar import Response, get, post
+from litestar.params import FromPath, QueryParameter
 
-from control_plane import waiting
+from control_plane import paging, waiting
 from control_plane.call import Call
+from control_plane.endpoints import ITEM, found
+from control_plane.events import LATEST, Order, check_filters, moment
+from control_plane.fields import instant
 from control_plane.idempotency import Answer, once, reply
-from control_plane.problems import Problem
-from control_plane.webhooks import ITEM, found
+from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
+from control_plane.problems import Problem, not_found
 from shared import clock, events, ids, queue
-from shared.delivery import Delivery, DeliveryState, Wake
-from shared.events import EndpointTest, Ping
-from shared.ids import EndpointId, EventId
-from shared.store import deliveries
+from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, Phases, Trigger, Wake
+from shared.errors import Contended, Unavailable
+from shared.events import EndpointTrouble, Exhaustion
+from shared.ids import EndpointId, EventId, SessionId, TenantId
+from shared.logs import fields
+from shared.recovery import redelivered
+from shared.store import deliveries as store
 from shared.store import events as event_store
-from shared.store.dynamo import transact
-from shared.store.events import UNBOUND, StoredEvent
+from shared.store import keys
+from shared.store.deliveries import Choice
+from shared.store.dynamo import Page, Range
+from shared.store.events import KEEP, StoredEvent
 from shared.tenant import Scope
-from shared.webhook import EndpointStatus
+from shared.webhook import Endpoint, EndpointStatus
+
+log = logging.getLogger(__name__)
+
+PATH: Final = f"{ITEM}/deliveries"
+ONE: Final = f"{PATH}/{{event_id:str}}"
+
+FILTERED_ROWS: Final = 200
+"""Rows read at a time where a filter may pass over most of them."""
+MOST_READS: Final = 10
+"""Reads for one page; what is rare may need another page with more to come."""
+ATTEMPTS_SHOWN: Final = 50
+"""Of one delivery: four times a whole schedule."""
+MOVES: Final = 4
+"""Times a delivery is moved again on top of another's move that came between."""
+LONGEST_SENDING: Final = 15
+"""Seconds after which an attempt that has begun is over."""
 
 
 class DeliveryOut(msgspec.Struct, frozen=True, kw_only=True):
     """An event on its way to an endpoint."""
 
     event_id: str
+    """Sent as `webhook-id`, the same in every attempt."""
     endpoint_id: str
     event_type: str
+    session_id: str | None
     state: DeliveryState
+    held_by: HeldBy | None
+    """What it waits for, where it is held: no attempt is made meanwhile, and none is counted."""
+    trigger: Trigger
+    """Why it is attempted, or was last."""
     attempts: int
+    """How many were begun, redeliveries included."""
     last_status: int | None
     """HTTP status of the last answer."""
     last_error: str | None
@@ -41,91 +73,341 @@ class DeliveryOut(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-def shown(row: Delivery) -> DeliveryOut:
-    waits = row.state is DeliveryState.WAITING and row.due_at is not None
-    return DeliveryOut(
-        event_id=row.event_id,
-        endpoint_id=row.endpoint_id,
-        event_type=row.event_type,
-        state=row.state,
-        attempts=row.attempt,
-        last_status=row.last_status,
-        last_error=row.last_error,
-        next_attempt_at=clock.instant(row.due_at) if waits and row.due_at else None,
-        created_at=clock.instant(row.created_at),
-        updated_at=clock.instant(row.updated_at),
+class AttemptOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of a delivery. Secrets in its headers are masked."""
+
+    number: int
+    began_at: datetime
+    trigger: Trigger
+    outcome: Outcome
+    url: str
+    status: int | None
+    """Of the answer; null where there was none."""
+    error: str | None
+    """Code of the failure."""
+    next_at: datetime | None
+    """When the next attempt was to be made, where there was one to be."""
+    phases: Phases | None
+    """Milliseconds."""
+    request_headers: dict[str, str]
+    response_headers: dict[str, str]
+    response_body: str
+    """Its beginning."""
+    response_cut: bool
+    """Whether the answer's body was longer than what is kept."""
+
+
+class DeliveryLog(DeliveryOut, frozen=True, kw_only=True):
+    """A delivery with its attempts."""
+
+    log: tuple[AttemptOut, ...]
+    """The last fifty attempts that are over, in their order."""
+
+
+State = Annotated[
+    DeliveryState | None,
+    QueryParameter(
+        name="state",
+        description="Only deliveries in this state. `held` and `gave_up` come from an index that "
+        "is about a second behind.",
+    ),
+]
+Kind = Annotated[
+    str | None, QueryParameter(name="type", description="An event type, or `message.*`.")
+]
+OfSession = Annotated[
+    str | None, QueryParameter(description="Only deliveries of this session's events.")
+]
+Since = Annotated[
+    datetime | None,
+    QueryParameter(description="Only of events not before this instant (RFC 3339)."),
+]
+Until = Annotated[
+    datetime | None, QueryParameter(description="Only of events before this instant (RFC 3339).")
+]
+Which = Annotated[Order, QueryParameter(description="Which events' deliveries come first.")]
+
+
+@get(PATH, needs=Scope.WEBHOOKS_READ)
+async def list_deliveries(
+    *,
+    endpoint_id: FromPath[str],
+    request: Call,
+    state_: State = None,
+    kind: Kind = None,
+    session_id: OfSession = None,
+    since: Since = None,
+    until: Until = None,
+    order: Which = Order.NEWEST,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response[PageOut[DeliveryOut]]:
+    """List an endpoint's deliveries by state, type, session and time.
+
+    They are kept for thirty days. A page may be short, or empty, with more to come.
+    """
+    check_filters(kind, session_id)
+    between = (
+        ids.floor(ids.EVENT, 0 if since is None else moment("since", since)),
+        ids.floor(ids.EVENT, LATEST if until is None else moment("until", until)),
     )
+    choice = Choice(
+        states=() if state_ is None else (state_,),
+        types=() if kind is None or kind == "*" else (kind,),
+        session_id=None if session_id is None else SessionId(session_id),
+    )
+    name = f"deliveries|{endpoint_id}|{state_}|{kind}|{session_id}|{between}|{order}"
+    rows = paging.page(request, name, limit, cursor, newest_first=order is Order.NEWEST)
+
+    def read() -> Page[Delivery]:
+        endpoint = found(request, endpoint_id)
+        if between[0] >= between[1]:
+            return Page((), None)
+        return _read(request, endpoint.id, choice, rows, between)
+
+    return paging.answer(request, name, await request.run(read), shown)
 
 
-@post(f"{ITEM}/test", needs=Scope.WEBHOOKS_WRITE, status_code=202)
-async def test_endpoint(endpoint_id: FromPath[str], request: Call) -> Response[DeliveryOut]:
-    """Send an `endpoint.test` event to this endpoint, whatever its filter.
+@get(ONE, needs=Scope.WEBHOOKS_READ)
+async def read_delivery(
+    endpoint_id: FromPath[str], event_id: FromPath[str], request: Call
+) -> Response[DeliveryLog]:
+    """Read a delivery and what became of each attempt."""
 
-    With `Prefer: wait=N` the answer waits for the first attempt's outcome.
+    def read() -> DeliveryLog:
+        endpoint = found(request, endpoint_id)
+        row = _find(request, endpoint.id, event_id)
+        if row is None:
+            raise not_found("delivery")
+        made = tuple(shown_attempt(each) for each in attempts(request, row, ATTEMPTS_SHOWN))
+        return DeliveryLog(log=made, **msgspec.structs.asdict(shown(row)))
+
+    return reply(200, msgspec.json.encode(await request.run(read)))
+
+
+@post(f"{ONE}/redeliver", needs=Scope.WEBHOOKS_WRITE, status_code=202)
+async def redeliver(
+    endpoint_id: FromPath[str], event_id: FromPath[str], request: Call
+) -> Response[DeliveryOut]:
+    """Send an event to this endpoint again, now.
+
+    It keeps its `webhook-id`, so a receiver that had it knows it for a repeat. A retry that was due
+    later is replaced, and a fresh schedule begins. Any event that is still kept may be sent, also
+    one that was never meant for this endpoint. With `Prefer: wait=N` the answer waits for the
+    attempt's outcome.
     """
 
     def work() -> Answer[DeliveryOut]:
-        plane = request.plane
-        row = found(request, endpoint_id)
-        if row.status is not EndpointStatus.ENABLED:
-            raise Problem("conflict", "The endpoint is disabled; enable it first.")
-        now = plane.now()
-        event_id = EventId(clock.mint(ids.EVENT))
-        event = EndpointTest(
-            id=event_id,
-            timestamp=clock.instant(now),
-            data=Ping(note="Sent because you asked for a test of this endpoint."),
-        )
-        stored = StoredEvent(
-            id=event_id,
-            tenant_id=request.tenant_id,
-            type=events.type_name(event),
-            created_at=now,
-            recorded_at=now + UNBOUND,
-            body=events.encode(event).decode(),
-        )
-        delivery = Delivery(
-            tenant_id=request.tenant_id,
-            endpoint_id=row.id,
-            event_id=event_id,
-            event_type=stored.type,
-            state=DeliveryState.WAITING,
-            attempt=0,
-            created_at=now,
-            updated_at=now,
-            due_at=now,
-        )
-        plane.aws.run(
-            transact(
-                [
-                    event_store.record_event(request.tenant_id, stored),
-                    deliveries.record_delivery(request.tenant_id, delivery),
-                ]
-            )
-        )
-        wake = Wake(tenant_id=request.tenant_id, endpoint_id=row.id, event_id=event_id)
-        plane.aws.run(queue.send_delivery(request.tenant_id, msgspec.json.encode(wake).decode(), 0))
+        endpoint = enabled(found(request, endpoint_id), "redeliver")
+        if not ids.is_id(ids.EVENT, event_id):
+            raise not_found("delivery")
+        delivery = _due_now(request, endpoint, EventId(event_id))
+        wake(request, delivery)
         return Answer(202, shown(delivery))
 
     done = await once(request, work)
     if done.body is None or not request.wait:
         return done.response
-    op = deliveries.read_delivery(
-        request.tenant_id, EndpointId(endpoint_id), EventId(done.body.event_id)
-    )
-    delivery = await waiting.until(request, lambda: request.plane.aws.run(op), _attempted)
+    before = done.body.attempts
+    delivery = await settled(request, EndpointId(endpoint_id), EventId(event_id), before)
     return reply(
-        200 if delivery is not None and _attempted(delivery) else 202,
+        200 if delivery is not None and is_settled(delivery, before) else 202,
         msgspec.json.encode(done.body if delivery is None else shown(delivery)),
         headers=waiting.applied(request),
     )
 
 
-def _attempted(delivery: Delivery | None) -> bool:
-    """Whether the first attempt is over, well or not."""
-    if delivery is None:
-        return True
-    return delivery.state is not DeliveryState.SENDING and delivery.attempt > 0
+def shown(row: Delivery) -> DeliveryOut:
+    waits = row.state is DeliveryState.WAITING
+    return DeliveryOut(
+        event_id=row.event_id,
+        endpoint_id=row.endpoint_id,
+        event_type=row.event_type,
+        session_id=row.session_id,
+        state=row.state,
+        held_by=row.held_by,
+        trigger=row.trigger,
+        attempts=row.attempt,
+        last_status=row.last_status,
+        last_error=row.last_error,
+        next_attempt_at=instant(row.due_at) if waits else None,
+        created_at=clock.instant(row.created_at),
+        updated_at=clock.instant(row.updated_at),
+    )
 
 
-ROUTES: Final = [test_endpoint]
+def shown_attempt(row: Attempt) -> AttemptOut:
+    return AttemptOut(
+        number=row.number,
+        began_at=clock.instant(row.began_at),
+        trigger=row.trigger,
+        outcome=row.outcome,
+        url=row.url,
+        status=row.status,
+        error=row.error,
+        next_at=instant(row.next_at),
+        phases=row.phases,
+        request_headers=row.request_headers,
+        response_headers=row.response_headers,
+        response_body=row.response_body,
+        response_cut=row.response_cut,
+    )
+
+
+def attempts(call: Call, delivery: Delivery, most: int) -> list[Attempt]:
+    """The last attempts of a delivery, in their order."""
+    kept: list[Attempt] = []
+    rows = Range(most)
+    while True:
+        page = call.plane.aws.run(
+            store.every_attempt(call.tenant_id, delivery.endpoint_id, delivery.event_id, rows)
+        )
+        kept.extend(page.rows)
+        # Attempts carry bodies: fifty may be more than DynamoDB reads at once.
+        if page.next is None or len(kept) >= most:
+            return kept[:most][::-1]
+        rows = Range(most, page.next)
+
+
+def enabled(endpoint: Endpoint, to_do: str) -> Endpoint:
+    """The endpoint, if deliveries to it are attempted. Raises Problem."""
+    match endpoint.status:
+        case EndpointStatus.ENABLED:
+            return endpoint
+        case EndpointStatus.PAUSED:
+            said = f"The endpoint is paused: resume it, then {to_do}."
+        case EndpointStatus.DISABLED:
+            said = f"The endpoint is disabled: enable it, then {to_do}."
+        case _:
+            assert_never(endpoint.status)
+    raise Problem("conflict", said)
+
+
+def wake(call: Call, delivery: Delivery) -> None:
+    """Have a dispatcher look at a delivery that is due."""
+    op = queue.send_delivery(call.tenant_id, Wake.of(delivery).encode(), 0)
+    try:
+        call.plane.aws.run(op)
+    except Unavailable as error:
+        # The row is stored, and the sweeper finds it a few seconds later.
+        log.warning("wake.unsent", extra=fields(tenant_id=call.tenant_id, cause=str(error)))
+
+
+async def settled(
+    call: Call, endpoint_id: EndpointId, event_id: EventId, before: int
+) -> Delivery | None:
+    """The delivery when an attempt beyond `before` of them is over, or the wait is."""
+    op = store.read_delivery(call.tenant_id, endpoint_id, event_id)
+    return await waiting.until(
+        call,
+        lambda: call.plane.aws.run(op),
+        lambda row: row is None or is_settled(row, before),
+    )
+
+
+def is_settled(delivery: Delivery, before: int) -> bool:
+    """Whether an attempt beyond `before` of them is over, well or not, or none is to come now."""
+    match delivery.state:
+        case DeliveryState.SENDING:
+            return False
+        case DeliveryState.WAITING:
+            return delivery.attempt > before
+        case DeliveryState.HELD | DeliveryState.DELIVERED | DeliveryState.GAVE_UP:
+            return True
+        case _:
+            assert_never(delivery.state)
+
+
+def _due_now(call: Call, endpoint: Endpoint, event_id: EventId) -> Delivery:
+    """The event's delivery, made due now or made at all."""
+    now = call.plane.now()
+    for _ in range(MOVES):
+        before = _find(call, endpoint.id, event_id)
+        event = call.plane.aws.run(event_store.read_event(call.tenant_id, event_id))
+        if event is None or event.recorded_at + KEEP <= now:
+            if before is None:
+                raise not_found("delivery")
+            raise Problem("event_expired", "The event's body is not kept any more.")
+        if before is None:
+            made = _first(endpoint, event, now)
+            if call.plane.aws.run(store.record_delivery(call.tenant_id, made).alone()):
+                return made
+            continue
+        if before.state is DeliveryState.SENDING:
+            left = max(0, (before.due_at or now) - now) // clock.SECOND
+            raise Problem(
+                "conflict",
+                "It is being sent right now; see what becomes of it.",
+                headers={"Retry-After": str(min(left, LONGEST_SENDING) + 1)},
+            )
+        moved = redelivered(before, Trigger.REDELIVERY, now, now)
+        if call.plane.aws.run(store.move_delivery(call.tenant_id, before, moved)):
+            return moved
+    raise Contended("delivery.redeliver")
+
+
+def _first(endpoint: Endpoint, event: StoredEvent, now: int) -> Delivery:
+    """A delivery of an event that was not meant for the endpoint. Raises Problem."""
+    if event.type in _OPERATIONAL:
+        data = events.decode(event.body).data
+        if isinstance(data, EndpointTrouble | Exhaustion) and data.endpoint_id == endpoint.id:
+            raise Problem("conflict", "An event about an endpoint is never sent to that endpoint.")
+    return Delivery(
+        tenant_id=event.tenant_id,
+        endpoint_id=endpoint.id,
+        event_id=event.id,
+        event_type=event.type,
+        session_id=event.session_id,
+        state=DeliveryState.WAITING,
+        trigger=Trigger.REDELIVERY,
+        attempt=0,
+        created_at=now,
+        updated_at=now,
+        due_at=now,
+    )
+
+
+def _find(call: Call, endpoint_id: EndpointId, event_id: str) -> Delivery | None:
+    if not ids.is_id(ids.EVENT, event_id):
+        return None
+    op = store.read_delivery(call.tenant_id, endpoint_id, EventId(event_id))
+    return call.plane.aws.run(op)
+
+
+def _read(
+    call: Call,
+    endpoint_id: EndpointId,
+    choice: Choice,
+    rows: Range,
+    between: tuple[str, str],
+) -> Page[Delivery]:
+    """A page. Filters apply after DynamoDB's limit, so a filtered one is read in several goes."""
+    kept: list[Delivery] = []
+    size = rows.limit if choice.only is None else FILTERED_ROWS
+    reads = Range(size, rows.start, rows.newest_first)
+    for _ in range(MOST_READS):
+        op = store.chosen(call.tenant_id, endpoint_id, choice, reads, between=between)
+        page = call.plane.aws.run(op)
+        kept.extend(page.rows)
+        reads = Range(size, page.next, rows.newest_first)
+        if page.next is None or len(kept) >= rows.limit:
+            break
+    if len(kept) > rows.limit:
+        last = kept[rows.limit - 1]
+        return Page(tuple(kept[: rows.limit]), _place(call.tenant_id, last, choice))
+    return Page(tuple(kept), reads.start)
+
+
+def _place(tenant_id: TenantId, row: Delivery, choice: Choice) -> dict[str, str]:
+    pk, sk = keys.delivery(tenant_id, row.endpoint_id, row.event_id)
+    if choice.index is None:
+        return {"PK": pk, "SK": sk}
+    listed = keys.deliveries_in(tenant_id, row.endpoint_id, choice.index)
+    return {"PK": pk, "SK": sk, "GSI1PK": listed, "GSI1SK": row.event_id}
+
+
+_OPERATIONAL: Final = frozenset(
+    events.type_name(kind) for kind in get_args(events.OperationalEvent)
+)
+
+ROUTES: Final = [list_deliveries, read_delivery, redeliver]

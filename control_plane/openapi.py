@@ -251,6 +251,7 @@ _LOCATED: Final = frozenset(
         "log_out_session",
         "send_message",
         "create_endpoint",
+        "recover_endpoint",
         "create_key",
         "roll_key",
         "create_tenant",

@@ -52,6 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "request_running": Kind(
         409, "A request with this idempotency key is running", "Repeat it after `Retry-After`."
     ),
+    "event_expired": Kind(410, "The event is not kept any more", "Nothing can be sent again."),
     "cursor_expired": Kind(
         410,
         "The cursor is older than the log",
@@ -62,6 +63,11 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_value": Kind(422, "A value is not allowed", "See `errors`, and mend it."),
     "idempotency_key_reused": Kind(
         422, "The idempotency key was used for another request", "Take a new key."
+    ),
+    "too_many_deliveries": Kind(
+        422,
+        "There are more deliveries than one recovery may send",
+        "Narrow it by `since`, `until`, `types` or `session_id`; `found` says how many there are.",
     ),
     "limit_reached": Kind(422, "There are too many", "Delete or revoke one that is not needed."),
     "rate_limited": Kind(429, "Too many requests", "Wait for `Retry-After` seconds."),
@@ -111,6 +117,8 @@ class ProblemOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Reason | None = None
     message_id: str | None = None
     """Of the message that may have been accepted."""
+    found: int | None = None
+    """How many there are, where there are too many."""
 
 
 class Problem(Exception):
@@ -126,6 +134,7 @@ class Problem(Exception):
         state: SessionState | None = None,
         reason: Reason | None = None,
         message_id: str | None = None,
+        found: int | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -135,6 +144,7 @@ class Problem(Exception):
         self.state = state
         self.reason = reason
         self.message_id = message_id
+        self.found = found
 
 
 class Undecided(Problem):
@@ -234,6 +244,7 @@ def _respond(request: Request[Any, Any, Any], problem: Problem) -> Response[Prob
         state=problem.state,
         reason=problem.reason,
         message_id=problem.message_id,
+        found=problem.found,
     )
     return Response(
         content=cast("ProblemOut", msgspec.json.encode(body)),

@@ -38,6 +38,7 @@ from shared.ids import EndpointId, SessionId
 from shared.logs import fields
 from shared.store import sessions
 from shared.store import webhooks as store
+from shared.store.recoveries import begin_resume
 from shared.store.tenants import Making
 from shared.tenant import Scope
 from shared.webhook import (
@@ -218,6 +219,7 @@ def released(call: Call, endpoint: Endpoint) -> None:
 
     Called after that was written; once more for an endpoint of which nothing is held does nothing.
     """
+    call.plane.aws.run(begin_resume(call.tenant_id, endpoint.id, call.plane.now()))
     log.info("endpoint.released", extra=fields(tenant_id=call.tenant_id, endpoint_id=endpoint.id))
 
 

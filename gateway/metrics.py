@@ -57,6 +57,12 @@ class Metrics:
             "Due deliveries put off for lack of room",
             registry=registry,
         )
+        self.recovered = Counter(
+            "zapgate_deliveries_recovered",
+            "Deliveries made due again by recovery jobs, by the job's kind",
+            ("kind",),
+            registry=registry,
+        )
 
         self.overdue = Gauge(
             "zapgate_deliveries_overdue_seconds",

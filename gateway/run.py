@@ -26,6 +26,7 @@ from gateway.leaseholder import Leaseholder
 from gateway.metrics import Metrics, family, gauge
 from gateway.orders import Orders
 from gateway.outbox import Outbox
+from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
 from shared import clock, ids
@@ -83,6 +84,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             now=clock.millis,
         )
         await parts.enter_async_context(dispatcher)
+        recoveries = Recoveries(aws=aws, metrics=metrics, now=clock.millis)
+        await parts.enter_async_context(_background(recoveries.loop.run()))
 
         def fenced(session: Session) -> None:
             leaseholder.fenced(session.shard, session.epoch)
@@ -131,7 +134,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
 
         def alive() -> dict[str, str]:
-            loops = (leaseholder.loop, leaseholder.watch, *dispatcher.loops(), *inbox.loops())
+            loops = (
+                leaseholder.loop,
+                leaseholder.watch,
+                *dispatcher.loops(),
+                recoveries.loop,
+                *inbox.loops(),
+            )
             return {loop.name: "stands still" for loop in loops if not loop.alive()}
 
         def ready() -> dict[str, str]:

@@ -16,6 +16,7 @@ MessageId = NewType("MessageId", str)
 EndpointId = NewType("EndpointId", str)
 EventId = NewType("EventId", str)
 CommandId = NewType("CommandId", str)
+RecoveryId = NewType("RecoveryId", str)
 RequestId = NewType("RequestId", str)
 WorkerId = NewType("WorkerId", str)
 
@@ -26,6 +27,7 @@ MESSAGE: Final = "msg"
 ENDPOINT: Final = "ep"
 EVENT: Final = "evt"
 COMMAND: Final = "cmd"
+RECOVERY: Final = "rec"
 REQUEST: Final = "req"
 WORKER: Final = "gw"
 
@@ -66,6 +68,11 @@ def floor(prefix: str, moment: int) -> str:
 def send_command(message_id: MessageId) -> CommandId:
     """The id of the command that sends a message: the same however often it is ordered."""
     return CommandId(COMMAND + message_id.removeprefix(MESSAGE))
+
+
+def resuming(endpoint_id: EndpointId) -> RecoveryId:
+    """The id of the job that releases what an endpoint's deliveries waited for: there is one."""
+    return RecoveryId(RECOVERY + endpoint_id.removeprefix(ENDPOINT))
 
 
 def is_id(prefix: str, text: str) -> bool:

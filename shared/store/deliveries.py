@@ -5,13 +5,14 @@ endpoint, so that all of them are found without reading what was delivered.
 """
 
 import zlib
+from dataclasses import dataclass
 from typing import Final
 
 from shared import clock
 from shared.aws import Op
-from shared.delivery import Attempt, Delivery, DeliveryState
+from shared.delivery import Attempt, Delivery, DeliveryState, Trigger
 from shared.env import Places
-from shared.ids import EndpointId, EventId, TenantId
+from shared.ids import EndpointId, EventId, SessionId, TenantId
 from shared.store import keys
 from shared.store.dynamo import (
     ABSENT,
@@ -132,6 +133,67 @@ def deliveries_in(
     """An endpoint's deliveries in one of the `INDEXED` states. An index: about a second behind."""
     partition = keys.deliveries_in(tenant_id, endpoint_id, state)
     return query(partition, Delivery, rows, between=between, only=only, index=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of an endpoint's deliveries are meant; what is empty means any."""
+
+    states: tuple[DeliveryState, ...] = ()
+    types: tuple[str, ...] = ()
+    """Event types, or families such as `message.*`."""
+    session_id: SessionId | None = None
+    tests: bool = True
+
+    @property
+    def index(self) -> DeliveryState | None:
+        """The state whose index lists them, if it does."""
+        return self.states[0] if len(self.states) == 1 and self.states[0] in INDEXED else None
+
+    @property
+    def only(self) -> Expression | None:
+        """What the rows that are read must be."""
+        parts: list[str] = []
+        values: dict[str, object] = {}
+        if self.states and self.index is None:
+            tests = " OR ".join(f"#state = :state{n}" for n in range(len(self.states)))
+            parts.append(f"({tests})")
+            values |= {f"state{n}": state.value for n, state in enumerate(self.states)}
+        families = [kind[:-1] for kind in self.types if kind.endswith("*")]
+        names = [kind for kind in self.types if not kind.endswith("*")]
+        if "" not in families and self.types:
+            fits = [
+                *(f"begins_with(#event_type, :family{n})" for n in range(len(families))),
+                *(f"#event_type = :type{n}" for n in range(len(names))),
+            ]
+            parts.append(f"({' OR '.join(fits)})")
+            values |= {f"family{n}": family for n, family in enumerate(families)}
+            values |= {f"type{n}": name for n, name in enumerate(names)}
+        if self.session_id is not None:
+            parts.append("#session_id = :session_id")
+            values["session_id"] = self.session_id
+        if not self.tests:
+            parts.append("#trigger <> :test")
+            values["test"] = Trigger.TEST.value
+        return Expression(" AND ".join(parts), values) if parts else None
+
+
+def chosen(
+    tenant_id: TenantId,
+    endpoint_id: EndpointId,
+    choice: Choice,
+    rows: Range,
+    *,
+    between: tuple[str, str],
+) -> Op[Page[Delivery]]:
+    """The deliveries meant, from the index that lists them or from among all.
+
+    What is passed over counts for the range's limit: a page may be short with more to come.
+    """
+    state, only = choice.index, choice.only
+    if state is None:
+        return every_delivery(tenant_id, endpoint_id, rows, between=between, only=only)
+    return deliveries_in(tenant_id, endpoint_id, state, rows, between=between, only=only)
 
 
 def record_attempt(tenant_id: TenantId, attempt: Attempt) -> Write:

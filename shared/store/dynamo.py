@@ -277,13 +277,15 @@ def query(
         return request
 
     def decode(response: Response) -> Page[S]:
-        last = response.get("LastEvaluatedKey")
-        return Page(
-            tuple(from_item(item, kind) for item in response["Items"]),
-            None if last is None else {name: plain(value) for name, value in last.items()},
-        )
+        return Page(tuple(from_item(item, kind) for item in response["Items"]), place(response))
 
     return Op("dynamodb", "query", params, decode)
+
+
+def place(response: Response) -> Mapping[str, str] | None:
+    """Where the rows begin that a query has not read; None at the end."""
+    last = response.get("LastEvaluatedKey")
+    return None if last is None else {name: plain(value) for name, value in last.items()}
 
 
 class KeyRow(msgspec.Struct, frozen=True):

@@ -82,6 +82,9 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     session_id: SessionId | None = None
     sequence: int | None = None
+    example: bool | None = None
+    """True for the catalogue's example of its type, sent as a test: it never happened, so it is in
+    no list and not in the log."""
 
 
 def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
@@ -90,8 +93,8 @@ def record_event(tenant_id: TenantId, event: StoredEvent) -> Write:
         event,
         keys.event(tenant_id, event.id),
         ttl=(event.recorded_at + KEEP) // clock.SECOND,
-        GSI1PK=keys.log_partition(tenant_id),
-        GSI1SK=place_of(event),
+        GSI1PK=None if event.example else keys.log_partition(tenant_id),
+        GSI1SK=None if event.example else place_of(event),
     )
     return put(item, ABSENT)
 
@@ -183,8 +186,8 @@ def read_log(
     )
 
 
-def _only(kind: str | None, session_id: SessionId | None) -> Expression | None:
-    parts: list[str] = []
+def _only(kind: str | None, session_id: SessionId | None) -> Expression:
+    parts = ["attribute_not_exists(#example)"]
     values: dict[str, object] = {}
     if kind is not None and kind.endswith("*"):
         parts.append("begins_with(#type, :type)")
@@ -195,4 +198,4 @@ def _only(kind: str | None, session_id: SessionId | None) -> Expression | None:
     if session_id is not None:
         parts.append("#session_id = :session_id")
         values["session_id"] = session_id
-    return Expression(" AND ".join(parts), values) if parts else None
+    return Expression(" AND ".join(parts), values)

@@ -11,6 +11,8 @@ name another's row: ids hold no `#`.
 | `T#<tenant>`            | `PAIRING#<ses>`  | its running pairing attempt           |
 | `T#<tenant>`            | `ENDPOINT#<ep>`  | a webhook endpoint                    |
 | `T#<tenant>`            | `FORMER#<ep>`    | one that was deleted: it had deliveries |
+| `T#<tenant>`            | `RECOVERY#<ep>#<rec>` | a job that moves an endpoint's deliveries |
+| `T#<tenant>`            | `RECOVERING#<ep>` | which recovery of an endpoint runs    |
 | `T#<tenant>#S#<ses>`    | `<msg>`          | a message of a session                |
 | `T#<tenant>#E`          | `<evt>`          | an event                              |
 | `T#<tenant>#D#<ep>`     | `<evt>`          | the delivery of an event to an endpoint |
@@ -23,7 +25,7 @@ name another's row: ids hold no `#`.
 
 from typing import Final
 
-from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
+from shared.ids import EndpointId, EventId, KeyId, MessageId, RecoveryId, SessionId, TenantId
 
 TENANTS: Final = "TENANTS"
 """GSI1 partition that lists all tenants, for the operator."""
@@ -63,6 +65,19 @@ def endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
 
 def former_endpoint(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
     return tenant_partition(tenant_id), f"FORMER#{endpoint_id}"
+
+
+def recoveries_prefix(endpoint_id: EndpointId) -> str:
+    """What the sort keys of an endpoint's jobs begin with, in its tenant's partition."""
+    return f"RECOVERY#{endpoint_id}#"
+
+
+def recovery(tenant_id: TenantId, endpoint_id: EndpointId, recovery_id: RecoveryId) -> Key:
+    return tenant_partition(tenant_id), f"{recoveries_prefix(endpoint_id)}{recovery_id}"
+
+
+def recovering(tenant_id: TenantId, endpoint_id: EndpointId) -> Key:
+    return tenant_partition(tenant_id), f"RECOVERING#{endpoint_id}"
 
 
 def messages_partition(tenant_id: TenantId, session_id: SessionId) -> str:

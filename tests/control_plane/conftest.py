@@ -20,10 +20,12 @@ from control_plane.app import create_app
 from control_plane.aws import Aws
 from shared import apikey, clock, commands, env, ids, queue, tenant
 from shared.commands import Command
+from shared.delivery import Delivery, DeliveryState
 from shared.env import Settings
-from shared.ids import EventId, KeyId, SessionId, TenantId
+from shared.ids import EndpointId, EventId, KeyId, SessionId, TenantId
 from shared.keyring import Keyring
 from shared.session import Pairing, Reason, SessionState, unlinked
+from shared.store import deliveries as delivery_store
 from shared.store import events as event_store
 from shared.store import sessions, tenants
 from shared.store.events import StoredEvent
@@ -177,6 +179,30 @@ class Tenant(Api):
         )
         assert self.stage.aws.run(event_store.record_event(self.id, row).alone())
         return event_id
+
+    def owed(self, endpoint_id: str, event_id: str, **fields: Any) -> Delivery:
+        """An event's delivery, as a gateway left it: given up, if nothing else is said."""
+        at = ids.minted_at(event_id)
+        given: dict[str, Any] = {
+            "tenant_id": self.id,
+            "endpoint_id": EndpointId(endpoint_id),
+            "event_id": EventId(event_id),
+            "event_type": "message.sent",
+            "state": DeliveryState.GAVE_UP,
+            "attempt": 11,
+            "created_at": at,
+            "updated_at": at,
+            **fields,
+        }
+        row = Delivery(**given)
+        assert self.stage.aws.run(delivery_store.record_delivery(self.id, row).alone())
+        return row
+
+    def delivery(self, endpoint_id: str, event_id: str) -> Delivery:
+        op = delivery_store.read_delivery(self.id, EndpointId(endpoint_id), EventId(event_id))
+        row = self.stage.aws.run(op)
+        assert row is not None
+        return row
 
     def commands(self, session_id: str) -> list[Command]:
         """What was ordered of a session, taken from its shard's queue."""

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control_plane.app import create_app
-from shared import events, ids
+from shared import clock, events, ids
 from shared.env import Settings
 from shared.session import SessionState
 from tests.control_plane.conftest import Stage, Tenant
@@ -350,11 +350,18 @@ def fuzzed(stage: Stage) -> tuple[Tenant, dict[str, str]]:
     tenant = stage.tenant()
     session_id = tenant.session(SessionState.CONNECTED)
     endpoint = tenant.post("/v1/webhooks", {"url": "https://hooks.example.com/"})
+    event_id = tenant.happened("message.sent")
+    tenant.owed(endpoint.json()["id"], event_id)
+    recovery = tenant.post(
+        f"/v1/webhooks/{endpoint.json()['id']}/recover",
+        {"since": clock.instant(clock.millis() - clock.HOUR).isoformat()},
+    )
     spare = tenant.post("/v1/keys", {"name": "spare"})
     return tenant, {
         "session_id": session_id,
         "endpoint_id": endpoint.json()["id"],
-        "event_id": tenant.happened("message.sent"),
+        "event_id": event_id,
+        "recovery_id": recovery.json()["id"],
         "key_id": spare.json()["id"],
         "tenant_id": stage.tenant().id,
         "code": "not_found",

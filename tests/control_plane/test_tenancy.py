@@ -50,6 +50,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("PATCH", "/v1/sessions/{session_id:str}"): {"name": "Mine now"},
     ("POST", "/v1/sessions/{session_id:str}/messages"): {"to": NUMBER, "text": "x"},
     ("PATCH", "/v1/webhooks/{endpoint_id:str}"): {"status": "disabled"},
+    ("POST", "/v1/webhooks/{endpoint_id:str}/recover"): {"since": "2026-11-01T00:00:00Z"},
 }
 
 
@@ -61,11 +62,18 @@ def rich(stage: Stage) -> dict[str, str]:
     message = tenant.post(f"/v1/sessions/{session_id}/messages", {"to": NUMBER, "text": "x"})
     endpoint = tenant.post("/v1/webhooks", {"url": "https://hooks.example.com/"})
     tenant.offer(session_id)
+    event_id = tenant.happened("message.sent")
+    tenant.owed(endpoint.json()["id"], event_id)
+    recovery = tenant.post(
+        f"/v1/webhooks/{endpoint.json()['id']}/recover",
+        {"since": clock.instant(clock.millis() - clock.HOUR).isoformat()},
+    )
     return {
         "session_id": session_id,
         "message_id": message.json()["id"],
         "endpoint_id": endpoint.json()["id"],
-        "event_id": tenant.happened("message.sent"),
+        "event_id": event_id,
+        "recovery_id": recovery.json()["id"],
         "event_type": "message.sent",
         "key_id": tenant.key_id,
     }
@@ -82,6 +90,7 @@ def made_up(name: str) -> str:
         "event_id": ids.EVENT,
         "key_id": ids.KEY,
         "message_id": ids.MESSAGE,
+        "recovery_id": ids.RECOVERY,
         "session_id": ids.SESSION,
     }[name]
     return clock.mint(prefix)

@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from control_plane import webhooks as resource
-from shared import clock, events, headers, queue, sealing
-from shared.delivery import DeliveryState, Wake
-from shared.ids import EndpointId, EventId
-from shared.store import deliveries, webhooks
+from shared import clock, headers, sealing
+from shared.ids import EndpointId
+from shared.store import webhooks
 from shared.webhook import DISABLED_AFTER, Endpoint, EndpointStatus, Health
 from tests.control_plane.conftest import MakeStage, Stage, Tenant
 
@@ -418,65 +417,3 @@ def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) 
     assert [tenant.delete(f"{PATH}/{first}").status_code for _ in range(2)] == [204, 404]
     assert tenant.post(PATH, {"url": URL}).status_code == 201
     assert tenant.post(PATH, {"url": URL}).json()["code"] == "limit_reached"
-
-
-def test_a_test_is_an_event_a_delivery_and_a_wake(stage: Stage, tenant: Tenant) -> None:
-    """Rows first, then a message that only says where to look; the wait sees the outcome."""
-    endpoint = made(tenant, events=["message.*"])
-    item = f"{PATH}/{endpoint['id']}"
-
-    plain = tenant.post(f"{item}/test")
-    body = plain.json()
-    assert plain.status_code == 202
-    assert (body["state"], body["attempts"]) == ("waiting", 0)
-    event = tenant.get(f"/v1/events/{body['event_id']}")
-    assert event.json()["type"] == "endpoint.test"
-    assert isinstance(events.decode(event.content), events.EndpointTest)
-    wakes = [
-        msgspec.json.decode(each.body, type=Wake)
-        for each in stage.aws.run(queue.receive(stage.settings.delivery_queue_url, 2))
-    ]
-    assert (
-        Wake(
-            tenant_id=tenant.id,
-            endpoint_id=EndpointId(endpoint["id"]),
-            event_id=EventId(body["event_id"]),
-        )
-        in wakes
-    )
-
-
-def test_a_test_waits_for_its_first_attempt(stage: Stage, tenant: Tenant) -> None:
-    """`Prefer: wait` answers with what the endpoint said."""
-    endpoint = made(tenant)
-
-    def deliver() -> None:
-        page = stage.aws.run(
-            deliveries.every_delivery(tenant.id, EndpointId(endpoint["id"]), webhooks.Range(10))
-        )
-        (row,) = page.rows
-        after = msgspec.structs.replace(
-            row,
-            state=DeliveryState.DELIVERED,
-            attempt=1,
-            last_status=204,
-            due_at=None,
-            updated_at=clock.millis(),
-        )
-        assert stage.aws.run(deliveries.move_delivery(tenant.id, row, after))
-
-    timer = threading.Timer(0.3, deliver)
-    timer.start()
-    answer = tenant.post(f"{PATH}/{endpoint['id']}/test", Prefer="wait=10")
-    timer.join()
-
-    assert answer.status_code == 200
-    assert (answer.json()["state"], answer.json()["last_status"]) == ("delivered", 204)
-
-
-def test_a_disabled_endpoint_is_not_tested(tenant: Tenant) -> None:
-    """409: enable it first."""
-    item = f"{PATH}/{made(tenant)['id']}"
-    tenant.patch(item, {"status": "disabled"})
-
-    assert tenant.post(f"{item}/test").status_code == 409
