@@ -350,3 +350,16 @@ def test_a_repeated_order_is_one_job(tenant: Tenant, endpoint: str) -> None:
 
     assert first.json() == again.json()
     assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_resuming_an_endpoint_releases_what_was_held(tenant: Tenant, endpoint: str) -> None:
+    """A job of its own, begun anew each time; a pause alone begins none."""
+    item = f"{PATH}/{endpoint}"
+    assert tenant.post(f"{item}/pause").status_code == 200
+    assert tenant.get(f"{item}/recoveries").json()["data"] == []
+
+    for _ in range(2):
+        assert tenant.post(f"{item}/resume").status_code == 200
+        (released,) = tenant.get(f"{item}/recoveries").json()["data"]
+        assert (released["id"], released["kind"]) == (ids.resuming(EndpointId(endpoint)), "resume")
+        assert released["state"] == "running"
