@@ -19,9 +19,11 @@ from control_plane.plane import Plane
 from control_plane.problems import Problem, not_found
 from shared import clock, ids
 from shared.ids import TenantId
+from shared.store import recoveries, webhooks
 from shared.store import tenants as store
 from shared.store.dynamo import Range
 from shared.tenant import ALL_SCOPES, ApiKey, Scope, Tenant, TenantStatus
+from shared.webhook import ENDPOINTS_PER_TENANT
 
 PATH: Final = "/v1/tenants"
 
@@ -177,6 +179,8 @@ async def _move(call: Call, tenant_id: str, status: TenantStatus) -> Response[Te
         # The status first: no key can then be added that this loop does not see.
         for key in _keys(plane, tenant.id):
             plane.aws.run(store.suspend_key(key, suspended=status is TenantStatus.SUSPENDED))
+        if status is TenantStatus.ACTIVE:
+            _release(plane, tenant.id)
         plane.keys.forget(tenant.id)
         return Answer(200, shown(msgspec.structs.replace(tenant, status=status)))
 
@@ -190,6 +194,13 @@ def _found(call: Call, tenant_id: str) -> Tenant:
     if row is None:
         raise not_found("tenant")
     return row
+
+
+def _release(plane: Plane, tenant_id: TenantId) -> None:
+    """Let go what waited for the tenant's endpoints. All of them fit a page."""
+    rows = Range(2 * ENDPOINTS_PER_TENANT)
+    for endpoint in plane.aws.run(webhooks.every_endpoint(tenant_id, rows)).rows:
+        plane.aws.run(recoveries.begin_resume(tenant_id, endpoint.id, plane.now()))
 
 
 def _keys(plane: Plane, tenant_id: TenantId) -> Iterator[ApiKey]:

@@ -341,6 +341,10 @@ class Dispatcher:
     async def _answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> None:
         try:
             turn = await self._standing.answered(endpoint, leave, result)
+            if turn.closed:
+                await self._aws.run(
+                    recoveries.begin_resume(endpoint.tenant_id, endpoint.id, self._now())
+                )
         except (Unavailable, Contended) as error:
             # The next answer says it again; this attempt's own result must still be written.
             ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
