@@ -56,7 +56,7 @@ from shared.env import Places
 from shared.errors import Contended, Forged, Unavailable
 from shared.ids import EventId, TenantId
 from shared.logs import fields
-from shared.store import events
+from shared.store import events, recoveries
 from shared.webhook import Endpoint, EndpointStatus, Health
 
 log = logging.getLogger(__name__)

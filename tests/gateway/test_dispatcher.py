@@ -30,7 +30,7 @@ from shared.ids import EventId
 from shared.sealing import NONCE_BYTES, seal
 from shared.session import Session
 from shared.signing import webhook_secret
-from shared.store import deliveries, events, tenants, webhooks
+from shared.store import deliveries, events, recoveries, tenants, webhooks
 from shared.store.dynamo import Op, Range
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
@@ -646,6 +646,8 @@ async def test_an_endpoint_that_keeps_failing_is_left_alone_and_probed_once(worl
             await until(came_to(world, delivery, DeliveryState.DELIVERED))
         assert (await endpoint_row(world, endpoint)).health == Health()
         await until(lambda: len(other.requests) == 2)
+        release = recoveries.read(tenant_id, endpoint.id, ids.resuming(endpoint.id))
+        assert await world.aws.run(release) is not None
     assert json.loads(other.requests[1].body)["type"] == "endpoint.recovered"
 
 
