@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from control_plane import deliveries, redelivery
+from control_plane import deliveries as resource
+from control_plane import redelivery
 from control_plane.event_examples import examples
 from shared import clock, events, ids
 from shared.aws import Op, Params, done
@@ -120,7 +121,7 @@ def test_pages_are_filled_and_go_on(
     tenant: Tenant, endpoint: str, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is rare is found among many, from the index and from all; each exactly once."""
-    monkeypatch.setattr(deliveries, "FILTERED_ROWS", 4)
+    monkeypatch.setattr(resource, "FILTERED_ROWS", 4)
     made = [event_id(n) for n in range(15)]
     rare = [made[n] for n in (0, 1, 8, 14)]
     for each in made:
@@ -236,7 +237,7 @@ def test_of_many_attempts_the_last_are_shown(
     stage: Stage, tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where their bodies are more than one read brings."""
-    monkeypatch.setattr(deliveries, "ATTEMPTS_SHOWN", 90)
+    monkeypatch.setattr(resource, "ATTEMPTS_SHOWN", 90)
     row = tenant.owed(endpoint, event_id(0))
     for number in range(1, 101):
         attempt = Attempt(
@@ -483,7 +484,7 @@ def test_a_delivery_that_keeps_moving_is_said_to(
     tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503: ask again. The same where it comes into being meanwhile."""
-    monkeypatch.setattr(deliveries, "MOVES", 1)
+    monkeypatch.setattr(redelivery, "MOVES", 1)
     happened = tenant.happened("message.sent")
     plain = deliveries.read_delivery
 
