@@ -332,9 +332,9 @@ class Dispatcher:
         verdict = judge(delivery, exchange.result, self._now(), _random)
         moved = after(delivery, verdict, exchange.result, self._now())
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
-        told = await self._last_words(endpoint, moved, verdict)
         self._tell(moved, verdict, exchange.phases.total / 1000)
-        await self._conclude(delivery, moved, attempt, told)
+        last = isinstance(verdict, GaveUp) and verdict.exhausted
+        await self._conclude(delivery, moved, attempt, last_of=endpoint if last else None)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)
 
@@ -391,11 +391,7 @@ class Dispatcher:
         now = self._now()
         await asyncio.gather(*(self._hold(job.delivery, resting(health, now)) for job in jobs))
 
-    async def _last_words(
-        self, endpoint: Endpoint, moved: Delivery, verdict: Verdict
-    ) -> Notice | None:
-        if not (isinstance(verdict, GaveUp) and verdict.exhausted):
-            return None
+    async def _last_words(self, endpoint: Endpoint, moved: Delivery) -> Notice | None:
         event = exhausted(moved, EventId(clock.mint(ids.EVENT)), self._now())
         return None if event is None else await self._standing.told(endpoint, event)
 
@@ -404,10 +400,15 @@ class Dispatcher:
         before: Delivery,
         moved: Delivery,
         attempt: Attempt | None = None,
-        told: Notice | None = None,
+        *,
+        last_of: Endpoint | None = None,
     ) -> None:
+        """Write what became of a delivery; `last_of` is the endpoint whose last attempt it was."""
+        told: Notice | None = None
         for n in range(1, RESULT_TRIES + 1):
             try:
+                if last_of is not None:
+                    told = await self._last_words(last_of, moved)
                 if not await self._move(before, moved, attempt, told):
                     log.warning("delivery.moved_by_another", extra=_ids(before))
                     return
