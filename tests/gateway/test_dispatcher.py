@@ -713,3 +713,50 @@ async def test_a_lost_request_after_the_last_attempt_costs_no_further_one(
         await until(lambda: len(good.requests) == 1)
     assert flaky.lost == 1
     assert len(await log_of(world, delivery)) == len(bad.requests) == 1
+
+
+async def test_what_cannot_be_held_does_not_keep_a_result_from_being_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt that opened the breaker was made: the log says so, whatever becomes of others."""
+    run = world.aws.run
+
+    async def refusing(op: Op[Any]) -> Any:
+        if repr({"state": {"S": "held"}})[1:-1] in repr(op.params(world.settings)):
+            raise ValueError("the table does not take it")
+        return await run(op)
+
+    monkeypatch.setattr(world.aws, "run", refusing)
+    bad = Receiver([response(500)])
+    async with served(bad) as url, opened(world, limits=Limits(endpoint_slots=1)) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        owing = [await owed(world, endpoint) for _ in range(9)]
+        for delivery in owing:
+            dispatcher.hand_over(*delivery)
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+        logs = [await log_of(world, delivery) for delivery, _ in owing]
+    assert sum(map(len, logs)) == len(bad.requests) < 9
+
+
+async def test_what_waits_is_given_back_as_soon_as_it_is_known_that_the_gateway_stops(
+    world: World,
+) -> None:
+    """And what is claimed or handed over from then on: hosts may take long to stop."""
+    receiver = Receiver(pause=1.5)
+    async with (
+        served(receiver) as url,
+        opened(world, limits=Limits(endpoint_slots=1)) as dispatcher,
+    ):
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second, third = [await owed(world, endpoint) for _ in range(3)]
+        dispatcher.hand_over(*first)
+        dispatcher.hand_over(*second)
+        await until(lambda: receiver.busy == 1)
+        dispatcher.stop_taking()
+        dispatcher.hand_over(*third)
+        for delivery, _ in (second, third):
+            await until(came_to(world, delivery, DeliveryState.WAITING))
+            assert (await row(world, delivery)).attempt == 0
+        assert receiver.busy == 1
+    assert (await row(world, first[0])).state is DeliveryState.DELIVERED
+    assert len(receiver.requests) == 1
