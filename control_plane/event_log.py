@@ -18,7 +18,15 @@ from litestar.params import QueryParameter
 
 from control_plane import paging, waiting
 from control_plane.call import Call
-from control_plane.events import EventOut, Kind, OfSession, check_filters, moment, shown
+from control_plane.events import (
+    EventOut,
+    Kind,
+    OfSession,
+    check_filters,
+    is_full,
+    moment,
+    shown,
+)
 from control_plane.idempotency import reply
 from control_plane.problems import Problem, invalid_parameter
 from shared import clock
@@ -33,10 +41,7 @@ PATH: Final = "/v1/event-log"
 
 DEFAULT_LIMIT: Final = 100
 LARGEST_LIMIT: Final = 500
-"""Events of a page. They are small as a rule; `LARGEST_PAGE` is for when they are not."""
-LARGEST_PAGE: Final = 2_000_000
-"""Bytes of events after which a page ends. One more read may add a megabyte; a function's answer
-has 6 MB at the most (AWS)."""
+"""Events of a page; large ones end it earlier."""
 FILTERED_ROWS: Final = 200
 """Rows read at a time where a filter may pass over most of them."""
 MOST_READS: Final = 10
@@ -139,7 +144,7 @@ class Reading:
         # It may lie ahead: of a process with a later clock, or an instant that is yet to settle.
         caught_up = self.place >= store.place_at(until)
         for _ in range(MOST_READS):
-            if caught_up or _full(kept, self.limit):
+            if caught_up or is_full(kept, self.limit):
                 break
             page = self.call.plane.aws.run(self._read(until, self.limit - len(kept)))
             kept.extend(page.rows)
@@ -160,10 +165,6 @@ class Reading:
             kind=self.kind,
             session_id=None if self.session_id is None else SessionId(self.session_id),
         )
-
-
-def _full(kept: list[StoredEvent], limit: int) -> bool:
-    return len(kept) >= limit or sum(len(row.body) for row in kept) >= LARGEST_PAGE
 
 
 def _given(call: Call, cursor: str, now: int) -> str:

@@ -1,5 +1,6 @@
 """Events: what happened, by type and time, exactly as it was or will be delivered."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, cast
@@ -28,6 +29,9 @@ FILTERED_ROWS: Final = 200
 """Rows read at a time where a filter may pass over most of them."""
 MOST_READS: Final = 10
 """Reads for one page; a rare type may need another page with more to come."""
+LARGEST_PAGE: Final = 2_000_000
+"""Bytes of events after which a page ends. One more read may add a megabyte; a function's answer
+has 6 MB at the most (AWS)."""
 LATEST: Final = 253_402_300_799_000
 """The end of the year 9999 (ms)."""
 
@@ -127,12 +131,17 @@ def _read(
         )
         kept.extend(page.rows)
         reads = Range(reads.limit, page.next, reads.newest_first)
-        if page.next is None or len(kept) >= rows.limit:
+        if page.next is None or is_full(kept, rows.limit):
             break
     if len(kept) > rows.limit:
         last = kept[rows.limit - 1]
         return Page(tuple(kept[: rows.limit]), _place(call.tenant_id, last))
     return Page(tuple(kept), reads.start)
+
+
+def is_full(kept: Sequence[StoredEvent], limit: int) -> bool:
+    """Whether no more may be read into a page."""
+    return len(kept) >= limit or sum(len(row.body.encode()) for row in kept) >= LARGEST_PAGE
 
 
 def _place(tenant_id: TenantId, row: StoredEvent) -> dict[str, str]:

@@ -9,7 +9,7 @@ import asyncio
 import importlib.metadata
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +118,7 @@ class Dispatcher:
         self._stack = AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._intake: list[asyncio.Task[None]] = []
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._in_hand: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._stop_by = 0.0
         self._idle = asyncio.Event()
@@ -138,14 +138,10 @@ class Dispatcher:
         self.stop_taking()
         try:
             async with asyncio.timeout_at(self._stop_by):
-                jobs = self._turns.withdraw()
-                await asyncio.gather(
-                    *(self._release(job, 0) for job in jobs), return_exceptions=True
-                )
                 await self._idle.wait()
         except TimeoutError:
             log.warning("dispatcher.cut_off", extra=fields(in_hand=self.sending))
-            for task in self._attempts:
+            for task in self._in_hand:
                 task.cancel()
         await self._stack.aclose()
 
@@ -154,13 +150,18 @@ class Dispatcher:
         return [*self._due.loops(), self._put_off]
 
     def stop_taking(self) -> None:
-        """Begin no further attempt: what is in hand ends while the rest of the gateway stops."""
+        """Begin no further attempt: what is in hand ends while the rest of the gateway stops.
+
+        What waits is given back at once, because that rest may take longer than a claim.
+        """
         if self._stopping:
             return
         self._stopping = True
         self._stop_by = asyncio.get_running_loop().time() + STOP_SECONDS
         for task in self._intake:
             task.cancel()
+        for job in self._turns.withdraw():
+            self._give_back(job)
 
     @property
     def waiting(self) -> int:
@@ -168,8 +169,8 @@ class Dispatcher:
 
     @property
     def sending(self) -> int:
-        """Attempts in hand: being made, or over and being written."""
-        return len(self._attempts)
+        """Deliveries in hand: attempted, or about to be written."""
+        return len(self._in_hand)
 
     async def sweep(self) -> None:
         """Take what is overdue now."""
@@ -254,8 +255,14 @@ class Dispatcher:
     ) -> bool:
         return await self._moves.make(Move(before, moved, attempt, told))
 
+    def _give_back(self, job: Job) -> None:
+        self._begin(self._apart(job.delivery, partial(self._release, job, 0)))
+
     def _wait(self, job: Job, lane: Lane) -> None:
-        if self._stopping or self._turns.waiting >= OVERFLOW * self._limits.room:
+        if self._stopping:
+            self._give_back(job)
+            return
+        if self._turns.waiting >= OVERFLOW * self._limits.room:
             return  # its claim lapses, and the sweeper of whoever is there finds it
         self._turns.add(job.delivery.tenant_id, job.delivery.endpoint_id, job, lane)
         self._pump()
@@ -263,22 +270,24 @@ class Dispatcher:
     def _pump(self) -> None:
         while (
             not self._stopping
-            and len(self._attempts) - self._turns.sending < MOST_UNWRITTEN
+            and len(self._in_hand) - self._turns.sending < MOST_UNWRITTEN
             and (slot := self._turns.take()) is not None
         ):
-            self._idle.clear()
-            task = self._tasks.create_task(self._turn(slot), name="delivery")
-            self._attempts.add(task)
-            task.add_done_callback(self._over)
+            self._begin(self._turn(slot))
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        self._idle.clear()
+        task = self._tasks.create_task(work, name="delivery")
+        self._in_hand.add(task)
+        task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._attempts.discard(task)
-        if not self._attempts:
+        self._in_hand.discard(task)
+        if not self._in_hand:
             self._idle.set()
         self._pump()
 
     async def _turn(self, slot: Slot[Job]) -> None:
-        delivery = slot.job.delivery
         done = partial(self._turns.done, slot)
         freed = False
 
@@ -290,14 +299,19 @@ class Dispatcher:
             self._pump()
 
         try:
-            await self._attempt(slot.job, free)
+            await self._apart(slot.job.delivery, partial(self._attempt, slot.job, free))
+        finally:
+            if not freed:
+                done(Load.NEUTRAL, None)
+
+    async def _apart(self, delivery: Delivery, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong with a delivery is no other's matter: its claim lapses."""
+        try:
+            await work()
         except (Unavailable, Contended) as error:
             log.warning("delivery.unrecorded", extra=_ids(delivery, cause=str(error)))
         except Exception:
             log.exception("delivery.failed", extra=_ids(delivery))
-        finally:
-            if not freed:
-                done(Load.NEUTRAL, None)
 
     async def _attempt(self, job: Job, free: Callable[[Exchange], None]) -> None:
         delivery, now = job.delivery, self._now()
@@ -332,9 +346,9 @@ class Dispatcher:
         verdict = judge(delivery, exchange.result, self._now(), _random)
         moved = after(delivery, verdict, exchange.result, self._now())
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
-        told = await self._last_words(endpoint, moved, verdict)
         self._tell(moved, verdict, exchange.phases.total / 1000)
-        await self._conclude(delivery, moved, attempt, told)
+        last = isinstance(verdict, GaveUp) and verdict.exhausted
+        await self._conclude(delivery, moved, attempt, last_of=endpoint if last else None)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)
 
@@ -354,7 +368,7 @@ class Dispatcher:
             # One attempt at a time: for the probe, and to find out again what it bears.
             self._turns.slow_start(endpoint.tenant_id, endpoint.id)
         if turn.opened is not None:
-            await self._hold_waiting(endpoint, turn.opened)
+            self._hold_waiting(endpoint, turn.opened)
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
@@ -385,17 +399,14 @@ class Dispatcher:
         log.info("delivery.held", extra=_ids(delivery, by=hold.by, at=hold.at))
         await self._conclude(delivery, held(delivery, hold, self._now()))
 
-    async def _hold_waiting(self, endpoint: Endpoint, health: Health) -> None:
+    def _hold_waiting(self, endpoint: Endpoint, health: Health) -> None:
         """Hold what waits in memory for an endpoint that is to be left alone."""
-        jobs = self._turns.withdraw_of(endpoint.tenant_id, endpoint.id)
         now = self._now()
-        await asyncio.gather(*(self._hold(job.delivery, resting(health, now)) for job in jobs))
+        for job in self._turns.withdraw_of(endpoint.tenant_id, endpoint.id):
+            hold = partial(self._hold, job.delivery, resting(health, now))
+            self._begin(self._apart(job.delivery, hold))
 
-    async def _last_words(
-        self, endpoint: Endpoint, moved: Delivery, verdict: Verdict
-    ) -> Notice | None:
-        if not (isinstance(verdict, GaveUp) and verdict.exhausted):
-            return None
+    async def _last_words(self, endpoint: Endpoint, moved: Delivery) -> Notice | None:
         event = exhausted(moved, EventId(clock.mint(ids.EVENT)), self._now())
         return None if event is None else await self._standing.told(endpoint, event)
 
@@ -404,10 +415,15 @@ class Dispatcher:
         before: Delivery,
         moved: Delivery,
         attempt: Attempt | None = None,
-        told: Notice | None = None,
+        *,
+        last_of: Endpoint | None = None,
     ) -> None:
+        """Write what became of a delivery; `last_of` is the endpoint whose last attempt it was."""
+        told: Notice | None = None
         for n in range(1, RESULT_TRIES + 1):
             try:
+                if last_of is not None:
+                    told = await self._last_words(last_of, moved)
                 if not await self._move(before, moved, attempt, told):
                     log.warning("delivery.moved_by_another", extra=_ids(before))
                     return

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import breaker, disabling
 from gateway.aws import Aws
-from gateway.breaker import Ask, Go, Leave, Ordinary, Rest, Test, Window
+from gateway.breaker import Ask, Go, Leave, Ordinary, Probe, Rest, Test, Window
 from gateway.delivery import Held, Result, error_of
 from gateway.directory import Directory
 from gateway.disabling import Consequence, Disable, Recovered, Warn
@@ -112,8 +112,13 @@ class Standing:
                 assert_never(may)
 
     async def answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> Turn:
-        """Draw the consequences of an attempt. Raises Unavailable, Contended."""
+        """Draw the consequences of an attempt. Raises Unavailable, Contended.
+
+        `endpoint` is as it was when `leave` was given.
+        """
         sign = breaker.sign_of(result)
+        if isinstance(leave, Probe):
+            endpoint = _claimed(endpoint, leave)
         before = self._windows.pop(endpoint.id, Window())
         now, chance = self._now(), _random()
         _, self._windows[endpoint.id] = breaker.record(
@@ -145,6 +150,9 @@ class Standing:
                 opened=health if row.health.open_until is None and health.open_until else None,
                 closed=row.health.open_until is not None and health.open_until is None,
             )
+            if isinstance(leave, Test) and health == row.health:
+                # However long it has been failing: whoever mends it may try as often as they like.
+                return None
             follows = asked or disabling.consequence(row.health, health, now)
             return self._changed(row, health, follows)
 
@@ -241,6 +249,12 @@ class Standing:
                 return
             seen = await self._aws.run(webhooks.read_endpoint(endpoint.tenant_id, endpoint.id))
         raise Contended("endpoint.change")
+
+
+def _claimed(endpoint: Endpoint, probe: Probe) -> Endpoint:
+    """The endpoint as the claim of its probe left its row."""
+    health = msgspec.structs.replace(endpoint.health, open_until=probe.claim)
+    return msgspec.structs.replace(endpoint, health=health, version=endpoint.version + 1)
 
 
 def resting(health: Health, now: int) -> Held:

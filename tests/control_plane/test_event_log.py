@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control_plane import event_log
+from control_plane import event_log, events
 from shared import clock, signing
 from shared.store import events as store
 from shared.store.events import KEEP, SETTLE
@@ -182,7 +182,7 @@ def test_a_filtered_part_that_is_full_ends_at_its_last_event(
 
 def test_a_part_of_large_events_ends_early(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer has a size it may not pass, however many events were asked for."""
-    monkeypatch.setattr(event_log, "LARGEST_PAGE", 1)
+    monkeypatch.setattr(events, "LARGEST_PAGE", 1)
     monkeypatch.setattr(event_log, "FILTERED_ROWS", 2)
     made = [settled(tenant, n) for n in range(5)]
 

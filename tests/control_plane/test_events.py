@@ -2,6 +2,7 @@
 
 import pytest
 
+from control_plane import events
 from shared import clock
 from tests.control_plane.conftest import Tenant
 
@@ -54,6 +55,19 @@ def test_a_rare_type_is_found_among_many(tenant: Tenant) -> None:
 
     assert [each["id"] for each in answer["data"]] == rare[:2]
     assert [each["id"] for each in rest["data"]] == rare[2:4]
+
+
+def test_a_page_of_large_events_ends_early(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred of the largest would not fit an answer, and the list could not be read on."""
+    monkeypatch.setattr(events, "LARGEST_PAGE", 1)
+    monkeypatch.setattr(events, "FILTERED_ROWS", 2)
+    made = [tenant.happened("message.sent", at=START + n) for n in range(3)]
+
+    first = tenant.get("/v1/events?type=message.sent&order=oldest").json()
+    rest = listed(tenant, f"type=message.sent&order=oldest&cursor={first['next_cursor']}")
+
+    assert [each["id"] for each in first["data"]] == made[:2]
+    assert rest == made[2:]
 
 
 def test_an_event_is_read_as_it_was_sent(tenant: Tenant) -> None:

@@ -24,6 +24,7 @@ from gateway.metrics import Metrics
 from gateway.redaction import MASK
 from shared import clock, ids, queue
 from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, Trigger, Wake
+from shared.errors import Unavailable
 from shared.events import EndpointTest, Ping, encode
 from shared.headers import with_headers
 from shared.ids import EventId
@@ -673,3 +674,89 @@ async def test_what_kept_failing_for_five_days_is_disabled(world: World) -> None
         await until(lambda: len(other.requests) == 3)
     kinds = [json.loads(request.body)["type"] for request in other.requests]
     assert kinds == ["endpoint.failing"] * 2 + ["endpoint.disabled"]
+
+
+class Flaky:
+    """The way to AWS, on which the next request that fits is lost."""
+
+    def __init__(self, aws: Aws, fits: Callable[[Op[Any]], bool]) -> None:
+        self._run, self._fits = aws.run, fits
+        self.lost = 0
+        self.left = 0
+
+    async def __call__(self, op: Op[Any]) -> Any:
+        if self.left and self._fits(op):
+            self.left -= 1
+            self.lost += 1
+            raise Unavailable(op.service, op.action, "test")
+        return await self._run(op)
+
+
+async def test_a_lost_request_after_the_last_attempt_costs_no_further_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom to tell of it is asked again with the rest: the receiver has had its last request."""
+    monkeypatch.setattr("gateway.delivery.SCHEDULE", (0,))
+    flaky = Flaky(world.aws, lambda op: op.action == "query")
+    monkeypatch.setattr(world.aws, "run", flaky)
+    bad, good = Receiver([response(500)], pause=0.2), Receiver()
+    async with served(bad) as bad_url, served(good) as good_url, opened(world) as dispatcher:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, bad_url)
+        await world.endpoint(tenant_id, good_url, ("delivery.*",))
+        delivery, body = await owed(world, endpoint)
+        await asyncio.sleep(0.2)  # let the first sweep pass
+        dispatcher.hand_over(delivery, body)
+        await until(lambda: bad.busy == 1)
+        flaky.left = 1
+        await until(came_to(world, delivery, DeliveryState.GAVE_UP))
+        await until(lambda: len(good.requests) == 1)
+    assert flaky.lost == 1
+    assert len(await log_of(world, delivery)) == len(bad.requests) == 1
+
+
+async def test_what_cannot_be_held_does_not_keep_a_result_from_being_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt that opened the breaker was made: the log says so, whatever becomes of others."""
+    run = world.aws.run
+
+    async def refusing(op: Op[Any]) -> Any:
+        if repr({"state": {"S": "held"}})[1:-1] in repr(op.params(world.settings)):
+            raise ValueError("the table does not take it")
+        return await run(op)
+
+    monkeypatch.setattr(world.aws, "run", refusing)
+    bad = Receiver([response(500)])
+    async with served(bad) as url, opened(world, limits=Limits(endpoint_slots=1)) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        owing = [await owed(world, endpoint) for _ in range(9)]
+        for delivery in owing:
+            dispatcher.hand_over(*delivery)
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+        logs = [await log_of(world, delivery) for delivery, _ in owing]
+    assert sum(map(len, logs)) == len(bad.requests) < 9
+
+
+async def test_what_waits_is_given_back_as_soon_as_it_is_known_that_the_gateway_stops(
+    world: World,
+) -> None:
+    """And what is claimed or handed over from then on: hosts may take long to stop."""
+    receiver = Receiver(pause=1.5)
+    async with (
+        served(receiver) as url,
+        opened(world, limits=Limits(endpoint_slots=1)) as dispatcher,
+    ):
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second, third = [await owed(world, endpoint) for _ in range(3)]
+        dispatcher.hand_over(*first)
+        dispatcher.hand_over(*second)
+        await until(lambda: receiver.busy == 1)
+        dispatcher.stop_taking()
+        dispatcher.hand_over(*third)
+        for delivery, _ in (second, third):
+            await until(came_to(world, delivery, DeliveryState.WAITING))
+            assert (await row(world, delivery)).attempt == 0
+        assert receiver.busy == 1
+    assert (await row(world, first[0])).state is DeliveryState.DELIVERED
+    assert len(receiver.requests) == 1
