@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
 
@@ -82,8 +81,7 @@ STOP_SECONDS: Final = DEADLINE + 1.0
 _random = random.SystemRandom().random
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A delivery claimed by us, waiting for its turn."""
 
     delivery: Delivery

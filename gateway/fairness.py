@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar, assert_never
 
+import msgspec
+
 from gateway.delivery import Answer, Fault, Result
 from shared.delivery import Delivery, Trigger
 from shared.ids import EndpointId, TenantId
@@ -111,8 +113,7 @@ class Limits:
     """Endpoints with nothing waiting or in hand of which what was learnt is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot(Generic[T]):
+class Slot(msgspec.Struct, Generic[T], frozen=True):
     """A slot in use, and what it is used for."""
 
     job: T

@@ -59,8 +59,7 @@ class Changed:
     event: OperationalEvent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """What an answer changed in its endpoint's breaker."""
 
     opened: Health | None = None

@@ -5,7 +5,7 @@ Rows are msgspec Structs; an item carries their fields and the keys. None is an 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
@@ -89,8 +89,7 @@ def named(key: Key) -> Item:
     return {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """One conditional write: a request alone, or part of a transaction."""
 
     kind: Literal["Put", "Update", "Delete", "ConditionCheck"]
@@ -117,12 +116,11 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(_NAME.findall(text))
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(msgspec.Struct, frozen=True):
     """A condition or an update, with the values it names. Every name is escaped as `#name`."""
 
     text: str
-    values: Mapping[str, object] = field(default_factory=dict[str, object])
+    values: Mapping[str, object] = {}
 
     def into(self, parameter: str, extra: "Expression | None" = None) -> dict[str, Any]:
         """Parameters of a request: the text under `parameter`, names and values beside it."""
