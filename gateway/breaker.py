@@ -244,8 +244,10 @@ def _opened(health: Health, times: int, now: int, random: Callable[[], float]) -
 
 
 def _seen(window: Window, now: int, *, good: bool) -> Window:
-    kept = [each for each in window.results if now - each[0] <= WINDOW_AGE]
-    return replace(window, results=(*kept[1 - WINDOW_SIZE :], (now, good)))
+    kept = window.results[1 - WINDOW_SIZE :]
+    if kept and now - kept[0][0] > WINDOW_AGE:
+        kept = tuple(each for each in kept if now - each[0] <= WINDOW_AGE)
+    return replace(window, results=(*kept, (now, good)))
 
 
 def _unwritten(window: Window, now: int) -> Window:
