@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, assert_never
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.call import Call
 from control_plane.fields import instant
-from control_plane.problems import not_found
+from control_plane.problems import Problem, not_found
 from shared import clock, headers, ids
 from shared.errors import Contended
 from shared.ids import EndpointId
@@ -212,3 +212,17 @@ def changed(
         if plane.aws.run(store.replace_endpoint(call.tenant_id, before, after)):
             return before, after
     raise Contended("endpoint.change")
+
+
+def enabled(endpoint: Endpoint, to_do: str) -> Endpoint:
+    """The endpoint, if deliveries to it are attempted. Raises Problem."""
+    match endpoint.status:
+        case EndpointStatus.ENABLED:
+            return endpoint
+        case EndpointStatus.PAUSED:
+            said = f"The endpoint is paused: resume it, then {to_do}."
+        case EndpointStatus.DISABLED:
+            said = f"The endpoint is disabled: enable it, then {to_do}."
+        case _:
+            assert_never(endpoint.status)
+    raise Problem("conflict", said)

@@ -16,8 +16,7 @@ from msgspec import Meta
 
 from control_plane import paging, waiting
 from control_plane.call import Call
-from control_plane.deliveries import enabled
-from control_plane.endpoints import ITEM, LARGEST_FILTER, found
+from control_plane.endpoints import ITEM, LARGEST_FILTER, enabled, found
 from control_plane.fields import instant
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut

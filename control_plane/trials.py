@@ -9,22 +9,14 @@ from msgspec import Meta
 
 from control_plane import waiting
 from control_plane.call import Call
-from control_plane.deliveries import (
-    AttemptOut,
-    DeliveryOut,
-    attempts,
-    is_settled,
-    settled,
-    shown,
-    shown_attempt,
-    wake,
-)
+from control_plane.deliveries import AttemptOut, DeliveryOut, attempts, shown, shown_attempt
 from control_plane.endpoints import ITEM, found
 from control_plane.event_examples import examples
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import invalid_value
+from control_plane.redelivery import is_settled, settled, wake
 from shared import clock, events, ids
-from shared.delivery import Attempt, Delivery, DeliveryState, Trigger
+from shared.delivery import Attempt, Delivery, Trigger
 from shared.diagnosis import Diagnosis, diagnose
 from shared.events import EndpointTest
 from shared.ids import EndpointId, EventId
@@ -91,18 +83,7 @@ async def test_endpoint(
             body=events.encode(event).decode(),
             example=None if data.type == PLAIN else True,
         )
-        delivery = Delivery(
-            tenant_id=request.tenant_id,
-            endpoint_id=endpoint.id,
-            event_id=event_id,
-            event_type=data.type,
-            state=DeliveryState.WAITING,
-            trigger=Trigger.TEST,
-            attempt=0,
-            created_at=now,
-            updated_at=now,
-            due_at=now,
-        )
+        delivery = deliveries.owing(stored, endpoint.id, now, Trigger.TEST)
         request.plane.aws.run(
             transact(
                 [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from gateway.recording import Born, owing
+from gateway.recording import Born
 from shared import clock
 from shared.delivery import Delivery
 from shared.events import DeliveryExhausted, Exhaustion, OperationalEvent, encode, type_name
@@ -56,7 +56,7 @@ def notice(
     )
     about: EndpointId = event.data.endpoint_id
     owed = tuple(
-        born(owing(stored, endpoint, now), endpoint)
+        born(deliveries.owing(stored, endpoint.id, now), endpoint)
         for endpoint in endpoints
         if endpoint.id != about and endpoint.wants(kind, None)
     )

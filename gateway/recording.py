@@ -13,7 +13,7 @@ import msgspec
 
 from shared import clock
 from shared.aws import Refusal
-from shared.delivery import Delivery, DeliveryState
+from shared.delivery import Delivery
 from shared.events import (
     MessageChange,
     MessageReceived,
@@ -104,7 +104,7 @@ def change_of(
         sequence=event.sequence,
     )
     owed = tuple(
-        born(owing(stored, endpoint, now), endpoint)
+        born(deliveries.owing(stored, endpoint.id, now), endpoint)
         for endpoint in endpoints
         if endpoint.wants(kind, session.id)
     )
@@ -195,22 +195,6 @@ def _bounded(event: SessionEvent) -> tuple[SessionEvent, bytes]:
         event = msgspec.structs.replace(event, data=short)
         body = encode(event)
     return event, body
-
-
-def owing(event: StoredEvent, endpoint: Endpoint, now: int) -> Delivery:
-    """A delivery of the event, due at once."""
-    return Delivery(
-        tenant_id=event.tenant_id,
-        endpoint_id=endpoint.id,
-        event_id=event.id,
-        event_type=event.type,
-        session_id=event.session_id,
-        state=DeliveryState.WAITING,
-        attempt=0,
-        created_at=now,
-        updated_at=now,
-        due_at=now,
-    )
 
 
 def _progress(change: MessageChange, at: int) -> Progress:

@@ -1,7 +1,7 @@
 """A tenant's webhook receiver, whose judge is the `standardwebhooks` library and not us."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,9 @@ class Delivered:
     id: str
     event: Any
     verified: bool
+    body: bytes
+    headers: Mapping[str, str]
+    """By lower-case name."""
 
 
 class Receiver:
@@ -30,14 +33,22 @@ class Receiver:
         self.secret: str | None = None
         """The endpoint's secret, once the API has told it."""
         self.seen: list[Delivered] = []
+        self.refusal: tuple[int, dict[str, str]] | None = None
+        """Status and headers to answer with instead, without a look at what comes."""
         self._changed = asyncio.Condition()
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if self.refusal is not None:
+            status, headers = self.refusal
+            return web.Response(status=status, headers=headers)
+        headers = {name.lower(): value for name, value in request.headers.items()}
         delivered = Delivered(
-            request.headers.get("webhook-id", ""),
+            headers.get("webhook-id", ""),
             msgspec.json.decode(body),
-            self._verifies(body, dict(request.headers)),
+            self.secret is not None and verifies(self.secret, body, headers),
+            body,
+            headers,
         )
         async with self._changed:
             self.seen.append(delivered)
@@ -63,15 +74,14 @@ class Receiver:
         """The first verified event of a type."""
         return await self.wait(lambda event: event["type"] == event_type, event_type, within)
 
-    def _verifies(self, body: bytes, headers: dict[str, str]) -> bool:
-        if self.secret is None:
-            return False
-        lowered = {name.lower(): value for name, value in headers.items()}
-        try:
-            Webhook(self.secret).verify(body, lowered)
-        except WebhookVerificationError:
-            return False
-        return True
+
+def verifies(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether the library takes a request for one signed with this secret."""
+    try:
+        Webhook(secret).verify(body, dict(headers))
+    except WebhookVerificationError:
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -129,6 +129,11 @@ async def confirm(cast: Cast, message_id: str) -> None:
 async def reply(cast: Cast, text: str) -> None:
     """The contact answers; a webhook brings the text with the contact's phone number."""
     await cast.people.send(cast.contact, cast.owner, text)
+    await told(cast, text)
+
+
+async def told(cast: Cast, text: str) -> None:
+    """A webhook brings what the contact wrote, with the contact's phone number."""
     received = await cast.receiver.wait(
         lambda event: (
             event["type"] == "message.received" and event["data"]["content"].get("text") == text

@@ -28,7 +28,7 @@ from shared.store.dynamo import (
     query,
     to_item,
 )
-from shared.store.events import KEEP
+from shared.store.events import KEEP, StoredEvent
 
 DUE_SHARDS: Final = 8
 """Partitions of the due-index, so that its writes spread."""
@@ -54,6 +54,25 @@ def _item(tenant_id: TenantId, delivery: Delivery) -> Item:
 
 def due_shard(event_id: EventId) -> str:
     return f"DUE#{zlib.crc32(event_id.encode()) % DUE_SHARDS}"
+
+
+def owing(
+    event: StoredEvent, endpoint_id: EndpointId, now: int, trigger: Trigger = Trigger.EVENT
+) -> Delivery:
+    """A new delivery of an event, due at once."""
+    return Delivery(
+        tenant_id=event.tenant_id,
+        endpoint_id=endpoint_id,
+        event_id=event.id,
+        event_type=event.type,
+        session_id=event.session_id,
+        state=DeliveryState.WAITING,
+        trigger=trigger,
+        attempt=0,
+        created_at=now,
+        updated_at=now,
+        due_at=now,
+    )
 
 
 def record_delivery(tenant_id: TenantId, delivery: Delivery) -> Write:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from control_plane import deliveries as resource
+from control_plane import redelivery
 from control_plane.event_examples import examples
 from shared import clock, events, ids
 from shared.aws import Op, Params, done
@@ -483,7 +484,7 @@ def test_a_delivery_that_keeps_moving_is_said_to(
     tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503: ask again. The same where it comes into being meanwhile."""
-    monkeypatch.setattr(resource, "MOVES", 1)
+    monkeypatch.setattr(redelivery, "MOVES", 1)
     happened = tenant.happened("message.sent")
     plain = deliveries.read_delivery
 

@@ -363,3 +363,15 @@ def test_resuming_an_endpoint_releases_what_was_held(tenant: Tenant, endpoint: s
         (released,) = tenant.get(f"{item}/recoveries").json()["data"]
         assert (released["id"], released["kind"]) == (ids.resuming(EndpointId(endpoint)), "resume")
         assert released["state"] == "running"
+
+
+def test_what_a_suspension_held_is_released_when_it_ends(
+    stage: Stage, tenant: Tenant, endpoint: str
+) -> None:
+    """Without being asked."""
+    stage.operator.post(f"/v1/tenants/{tenant.id}/suspend")
+    resumed = stage.operator.post(f"/v1/tenants/{tenant.id}/resume")
+
+    assert resumed.status_code == 200
+    (job,) = tenant.get(f"/v1/webhooks/{endpoint}/recoveries").json()["data"]
+    assert (job["kind"], job["state"]) == ("resume", "running")

@@ -20,7 +20,7 @@ from sandbox.api import Api, connect
 from sandbox.aws import EmbeddedAws, StackEnvironment
 from sandbox.network import Network, run_network
 from sandbox.processes import Plane
-from sandbox.receiver import run_receiver
+from sandbox.receiver import Receiver, run_receiver
 from sandbox.stack import development, run_api, run_gateway
 from sandbox.whatsapp.control_client import ControlClient
 from shared.events import TYPES
@@ -81,15 +81,12 @@ class Product:
         At the end, everything that was received must fit its schema.
         """
         _, api = await self.tenant()
-        judge = Judge(await api.ok("GET", "/v1/event-types"))
         async with run_receiver() as receiver:
             cast = story.Cast(api, self.people, receiver, some_number(), some_number())
             await story.listen(cast)
             await story.meet(cast)
             yield cast
-            received = [each.event for each in receiver.seen]
-        judged.update(event["type"] for event in received)
-        assert [fault for event in received for fault in judge.faults(event)] == []
+            await fit(api, receiver)
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[story.Cast]:
@@ -121,6 +118,14 @@ class Product:
             for item in page["Items"]
             if needle in item["PK"]["S"] or needle in item["SK"]["S"]
         ]
+
+
+async def fit(api: Api, receiver: Receiver) -> None:
+    """What was received fits the schemas the API tells."""
+    judge = Judge(await api.ok("GET", "/v1/event-types"))
+    received = [each.event for each in receiver.seen]
+    judged.update(event["type"] for event in received)
+    assert [fault for event in received for fault in judge.faults(event)] == []
 
 
 @pytest_asyncio.fixture(scope="session")
