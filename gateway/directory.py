@@ -57,6 +57,9 @@ class Cache(Generic[K, V]):
             entry = self._entries.get(key)
             if entry is None or (entry.value.done() and entry.until <= self._monotonic()):
                 return await self._ask(key)
+            if entry.value.done():
+                # Of what is over, only answers are kept.
+                return entry.value.result()
             try:
                 return await asyncio.shield(entry.value)
             except asyncio.CancelledError:
