@@ -203,7 +203,8 @@ class Dispatcher:
         if isinstance(hindered, Held):
             return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
-            return await self._move(delivery, after(idle, hindered, None, now), lost)
+            ended = after(idle, hindered, None, now)
+            return await self._end(delivery, ended, lost, last=hindered.exhausted)
         ours = claimed(idle, now)
         lane = lane_of(ours, fresh=False)
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id, lane):
@@ -348,7 +349,7 @@ class Dispatcher:
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
         self._tell(moved, verdict, exchange.phases.total / 1000)
         last = isinstance(verdict, GaveUp) and verdict.exhausted
-        await self._conclude(delivery, moved, attempt, last_of=endpoint if last else None)
+        await self._conclude(delivery, moved, attempt, last=last)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)
 
@@ -406,9 +407,9 @@ class Dispatcher:
             hold = partial(self._hold, job.delivery, resting(health, now))
             self._begin(self._apart(job.delivery, hold))
 
-    async def _last_words(self, endpoint: Endpoint, moved: Delivery) -> Notice | None:
+    async def _last_words(self, moved: Delivery) -> Notice | None:
         event = exhausted(moved, EventId(clock.mint(ids.EVENT)), self._now())
-        return None if event is None else await self._standing.told(endpoint, event)
+        return None if event is None else await self._standing.told(moved.tenant_id, event)
 
     async def _conclude(
         self,
@@ -416,25 +417,30 @@ class Dispatcher:
         moved: Delivery,
         attempt: Attempt | None = None,
         *,
-        last_of: Endpoint | None = None,
+        last: bool = False,
     ) -> None:
-        """Write what became of a delivery; `last_of` is the endpoint whose last attempt it was."""
-        told: Notice | None = None
+        """`_end`, again and again."""
         for n in range(1, RESULT_TRIES + 1):
             try:
-                if last_of is not None:
-                    told = await self._last_words(last_of, moved)
-                if not await self._move(before, moved, attempt, told):
+                if not await self._end(before, moved, attempt, last=last):
                     log.warning("delivery.moved_by_another", extra=_ids(before))
-                    return
             except (Unavailable, Contended):
                 if n == RESULT_TRIES:
                     raise
                 await asyncio.sleep(n)
             else:
-                break
+                return
+
+    async def _end(
+        self, before: Delivery, moved: Delivery, attempt: Attempt | None, *, last: bool
+    ) -> bool:
+        """Write what became of a delivery, and tell of its last attempt. False where it moved."""
+        told = await self._last_words(moved) if last else None
+        if not await self._move(before, moved, attempt, told):
+            return False
         if told is not None:
             self._standing.stored(told)
+        return True
 
     async def _wake(self, moved: Delivery, at: int) -> None:
         delay = max(0, -(-(at - self._now()) // clock.SECOND))

@@ -676,6 +676,33 @@ async def test_what_kept_failing_for_five_days_is_disabled(world: World) -> None
     assert kinds == ["endpoint.failing"] * 2 + ["endpoint.disabled"]
 
 
+@pytest.mark.parametrize("trigger", [Trigger.EVENT, Trigger.TEST])
+async def test_what_is_interrupted_each_time_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch, trigger: Trigger
+) -> None:
+    """It may be what kills the gateways: they have as many attempts at it as the schedule."""
+    monkeypatch.setattr("gateway.delivery.SCHEDULE", (0, 0))
+    time, good = Clock(), Receiver()
+    async with served(good) as good_url, opened(world, time) as dispatcher:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, "http://127.0.0.1:1/")
+        await world.endpoint(tenant_id, good_url, ("delivery.*",))
+        first, _ = await owed(world, endpoint)
+        attempts = 1 if trigger is Trigger.TEST else 2
+        lost = msgspec.structs.replace(
+            first, trigger=trigger, attempt=attempts + 3, scheduled_from=3
+        )
+        assert await world.aws.run(deliveries.move_delivery(tenant_id, first, lost))
+        time.ahead = CLAIM + due_module.GRACE
+        await dispatcher.sweep()
+        ended = await row(world, lost)
+        assert (ended.state, ended.last_error) == (DeliveryState.GAVE_UP, "interrupted")
+        assert ended.attempt == lost.attempt
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+    assert [each.number for each in await log_of(world, lost)] == [lost.attempt]
+    assert len(good.requests) == (0 if trigger is Trigger.TEST else 1)
+
+
 class Flaky:
     """The way to AWS, on which the next request that fits is lost."""
 
