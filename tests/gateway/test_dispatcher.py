@@ -31,8 +31,8 @@ from shared.ids import EventId
 from shared.sealing import NONCE_BYTES, seal
 from shared.session import Session
 from shared.signing import webhook_secret
-from shared.store import deliveries, events, recoveries, tenants, webhooks
-from shared.store.dynamo import Op, Range
+from shared.store import deliveries, events, keys, recoveries, tenants, webhooks
+from shared.store.dynamo import Op, Range, setting, update
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
 from shared.webhook import Endpoint, EndpointStatus, Health, rotated
@@ -701,6 +701,27 @@ async def test_what_is_interrupted_each_time_ends(
         await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
     assert [each.number for each in await log_of(world, lost)] == [lost.attempt]
     assert len(good.requests) == (0 if trigger is Trigger.TEST else 1)
+
+
+async def test_one_that_cannot_be_looked_at_does_not_stop_the_sweeper(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with one tenant's rows, the others' deliveries are found."""
+    time, receiver = Clock(), Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        broken = await world.endpoint(await world.tenant(), url)
+        key = keys.endpoint(broken.tenant_id, broken.id)
+        assert await world.aws.run(update(key, setting({"status": "?"})).alone())
+        for _ in range(20):  # some in each part of the index, the first one too
+            await owed(world, broken, claim=False)
+        sound = await world.endpoint(await world.tenant(), url)
+        owing = [await owed(world, sound, claim=False) for _ in range(20)]
+        time.ahead = 2 * due_module.GRACE
+        await dispatcher.sweep()
+        for delivery, _ in owing:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 20
+    assert "sweep.failed" in caplog.messages
 
 
 class Flaky:
