@@ -15,11 +15,12 @@ its failure does not lengthen the rest, and its success does not end it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.delivery import CLAIM, JITTER, Answer, Fault, Result
 from shared import clock
@@ -119,7 +120,7 @@ def may_attempt(health: Health, now: int) -> Go | Ask | Rest:
         return Rest(health.open_until)
     # A probe whose gateway dies is made by another, once its claim is over.
     claim = now + CLAIM
-    return Ask(msgspec.structs.replace(health, open_until=claim), Probe(claim))
+    return Ask(replace(health, open_until=claim), Probe(claim))
 
 
 def hold_until(health: Health, now: int, random: Callable[[], float]) -> int:
@@ -138,8 +139,7 @@ def rest(opened: int) -> int:
     return min(FIRST_REST << min(max(opened - 1, 0), 6), LONGEST_REST)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """What one gateway saw of one endpoint lately. Empty at first."""
 
     results: tuple[tuple[int, bool], ...] = ()
@@ -240,12 +240,14 @@ def _probes(leave: Leave, health: Health) -> bool:
 
 def _opened(health: Health, times: int, now: int, random: Callable[[], float]) -> Health:
     pause = rest(times) * (1 + JITTER * (2 * random() - 1))
-    return msgspec.structs.replace(health, opened=times, open_until=now + round(pause))
+    return replace(health, opened=times, open_until=now + round(pause))
 
 
 def _seen(window: Window, now: int, *, good: bool) -> Window:
-    kept = [each for each in window.results if now - each[0] <= WINDOW_AGE]
-    return replace(window, results=(*kept[1 - WINDOW_SIZE :], (now, good)))
+    kept = window.results[1 - WINDOW_SIZE :]
+    if kept and now - kept[0][0] > WINDOW_AGE:
+        kept = tuple(each for each in kept if now - each[0] <= WINDOW_AGE)
+    return replace(window, results=(*kept, (now, good)))
 
 
 def _unwritten(window: Window, now: int) -> Window:
@@ -257,7 +259,7 @@ def _unwritten(window: Window, now: int) -> Window:
 
 def _written(health: Health, window: Window, error: str | None, now: int) -> tuple[Health, Window]:
     since = window.unwritten_since if health.failing_since is None else health.failing_since
-    told = msgspec.structs.replace(
+    told = replace(
         health,
         failing_since=since,
         failures=health.failures + window.unwritten,

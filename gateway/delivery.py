@@ -6,7 +6,6 @@ a redirect is a failure, because a POST that follows one arrives as a GET withou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
 
@@ -49,8 +48,7 @@ CLAIM: Final = clock.MINUTE
 that a claim of the living does not lapse."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What an endpoint answered."""
 
     status: int
@@ -59,8 +57,7 @@ class Answer:
     """The `webhook-delivery` header: how a receiver steers its deliveries (Svix's names)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """Why there is no answer, as a code such as `timeout` or `tls_error`."""
 
     code: str
@@ -80,35 +77,31 @@ def error_of(result: Result) -> str | None:
             assert_never(result)
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """One attempt as the log tells it."""
 
     result: Result
     phases: Phases
-    response_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    response_headers: Mapping[str, str] = {}
     response_body: bytes = b""
     """Its beginning."""
     response_cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """It arrived; with `disable`, the receiver wants no more."""
 
     disable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAt:
+class RetryAt(msgspec.Struct, frozen=True):
     """It failed and is tried again at `at` (ms)."""
 
     at: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class GaveUp:
+class GaveUp(msgspec.Struct, frozen=True):
     """It failed for good; with `disable`, so does everything else for this endpoint."""
 
     error: str
@@ -117,8 +110,7 @@ class GaveUp:
     """Whether it was the last attempt of its schedule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """It is not attempted for another's sake, and looked at again at `at` (ms)."""
 
     by: HeldBy
@@ -128,8 +120,7 @@ class Held:
 Verdict = Delivered | RetryAt | GaveUp
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(msgspec.Struct, frozen=True):
     """A request ready to go."""
 
     url: str

@@ -58,6 +58,9 @@ class Cache(Generic[K, V]):
             # Also one that is still awaited: it may have been read when it was asked for.
             if entry is None or entry.until <= self._monotonic():
                 return await self._ask(key)
+            if entry.value.done():
+                # Of what is over, only answers are kept.
+                return entry.value.result()
             try:
                 return await asyncio.shield(entry.value)
             except asyncio.CancelledError:

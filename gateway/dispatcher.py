@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self
 
@@ -82,8 +81,7 @@ STOP_SECONDS: Final = DEADLINE + 1.0
 _random = random.SystemRandom().random
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A delivery claimed by us, waiting for its turn."""
 
     delivery: Delivery
@@ -199,7 +197,7 @@ class Dispatcher:
         now = self._now()
         lost = await self._lost(delivery)
         idle = unclaimed(delivery)
-        hindered = await self._hindered(delivery)
+        _, hindered = await self._look(delivery)
         if isinstance(hindered, Held):
             return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
@@ -235,13 +233,14 @@ class Dispatcher:
         log.warning("delivery.interrupted", extra=_ids(delivery, attempt=delivery.attempt))
         return interrupted(delivery, "" if endpoint is None else endpoint.url)
 
-    async def _hindered(self, delivery: Delivery) -> GaveUp | Held | None:
+    async def _look(self, delivery: Delivery) -> tuple[Endpoint | None, GaveUp | Held | None]:
+        """Its endpoint as it is now, and why no attempt is to be made there, if it is not."""
         endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         status = await self._directory.status(delivery.tenant_id)
         hindered = hindrance(endpoint, status, delivery, self._now(), _random)
         if hindered is not None or endpoint is None or delivery.trigger is Trigger.TEST:
-            return hindered
-        return self._standing.resting(endpoint)
+            return endpoint, hindered
+        return endpoint, self._standing.resting(endpoint)
 
     async def _release(self, job: Job, delay: int) -> None:
         now = self._now()
@@ -322,13 +321,11 @@ class Dispatcher:
             if not await self._move(delivery, longer):
                 return
             delivery = longer
-        hindered = await self._hindered(delivery)
+        endpoint, hindered = await self._look(delivery)
         if isinstance(hindered, Held):
             await self._hold(delivery, hindered)
             return
-        endpoint = await self._directory.endpoint(delivery.tenant_id, delivery.endpoint_id)
         if hindered is not None or endpoint is None:
-            # It could be deleted between the two looks.
             await self._give_up(delivery, hindered or GaveUp("endpoint_deleted"))
             return
         body = job.body or await self._body(delivery.tenant_id, delivery.event_id)
@@ -450,7 +447,7 @@ class Dispatcher:
 
     def _tell(self, moved: Delivery, verdict: Verdict, seconds: float) -> None:
         decision = {Delivered: "delivered", RetryAt: "retry", GaveUp: "gave_up"}[type(verdict)]
-        self._metrics.deliveries.labels(decision=decision, error=moved.last_error or "").inc()
+        self._metrics.deliveries.labels(decision, moved.last_error or "").inc()
         self._metrics.attempt_seconds.observe(seconds)
         if moved.attempt == 1:
             delay = self._now() - ids.minted_at(moved.event_id)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar, assert_never
 
+import msgspec
+
 from gateway.delivery import Answer, Fault, Result
 from shared.delivery import Delivery, Trigger
 from shared.ids import EndpointId, TenantId
@@ -111,8 +113,7 @@ class Limits:
     """Endpoints with nothing waiting or in hand of which what was learnt is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot(Generic[T]):
+class Slot(msgspec.Struct, Generic[T], frozen=True):
     """A slot in use, and what it is used for."""
 
     job: T
@@ -227,6 +228,7 @@ class Turns(Generic[T]):
         self._limits = limits
         self._start = min(START, limits.endpoint_slots)
         self._slow_slots = _part(limits.slots, _SLOW_PARTS)
+        self._lane_slots = {lane: _part(limits.slots, parts) for lane, parts in _PARTS.items()}
         self._tenants: dict[TenantId, _Tenant[T]] = {}
         self._idle: OrderedDict[tuple[TenantId, EndpointId], _Known] = OrderedDict()
         self._queues: dict[_Class, _Queue[T]] = {each: _Queue() for each in _CLASSES}
@@ -275,14 +277,14 @@ class Turns(Generic[T]):
     def take(self) -> Slot[T] | None:
         """The next one, now being sent; None where nothing waits that has a free slot."""
         free = self._limits.slots - self.sending
-        if free <= 0:
+        untried = {lane for lane, waiting in self._waiting.items() if waiting}
+        if free <= 0 or not untried:
             return None
-        tried: set[Lane] = set()
         for turn in range(self._turn, self._turn + len(_TURNS)):
             lane = _TURNS[turn % len(_TURNS)]
-            if lane in tried:
+            if lane not in untried:
                 continue
-            tried.add(lane)
+            untried.remove(lane)
             slot = self._take(lane, free)
             if slot is not None:
                 self._turn = (turn + 1) % len(_TURNS)
@@ -347,7 +349,7 @@ class Turns(Generic[T]):
         return tenant, tenant.endpoints.get(endpoint_id) if tenant else None
 
     def _take(self, lane: Lane, free: int) -> Slot[T] | None:
-        if self._sending[lane] >= _part(self._limits.slots, _PARTS[lane]):
+        if self._sending[lane] >= self._lane_slots[lane]:
             return None
         slow_next = self._slow_next[lane]
         for slow in (slow_next, not slow_next):
@@ -410,16 +412,17 @@ class Turns(Generic[T]):
     def _settle(self, tenant: _Tenant[T], endpoint: _Endpoint[T]) -> None:
         """Put both where they belong after a change."""
         free = endpoint.sending < endpoint.known.limit
-        for lane, slow in _CLASSES:
-            ready = tenant.ready[lane, slow]
+        for each, ready in tenant.ready.items():
+            lane, slow = each
+            queue = self._queues[each]
             if free and slow is endpoint.known.slow and endpoint.waiting[lane]:
                 ready.setdefault(endpoint.id, endpoint)
             else:
                 ready.pop(endpoint.id, None)
             if ready:
-                self._queues[lane, slow].put(tenant, tenant.held(slow=slow))
+                queue.put(tenant, tenant.held(slow=slow))
             else:
-                self._queues[lane, slow].remove(tenant)
+                queue.remove(tenant)
         if endpoint.over:
             del tenant.endpoints[endpoint.id]
             self._remember(tenant.id, endpoint.id, endpoint.known)

@@ -10,8 +10,9 @@ the others delays itself alone; only the items of one line of an owner keep thei
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -22,8 +23,7 @@ Turn = tuple[Hashable, Hashable]
 """Whose turn an item is: an owner, such as a tenant, and one of its lines, such as a session."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Handed(Generic[T]):
+class _Handed(msgspec.Struct, Generic[T], frozen=True):
     """An item, and who waits for it."""
 
     item: T

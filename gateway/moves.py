@@ -7,8 +7,9 @@ under way goes into the next, so a burst of deliveries is few requests.
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Final, Self
+
+import msgspec
 
 from gateway.aws import Aws
 from gateway.gather import Gather, Outcomes
@@ -24,8 +25,7 @@ LARGEST_MOVES: Final = 24
 """Moves in one request: more would make each wait longer than it saves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A delivery as it was seen and as it is to be, and what is written with it."""
 
     before: Delivery

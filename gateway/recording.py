@@ -55,8 +55,7 @@ _PAIRED_OR_OVER: Final = frozenset(SessionState) - {
 """States in which a pairing attempt is no longer to be shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What one entry changes."""
 
     session: Session
@@ -75,8 +74,7 @@ class Change:
         return len(self.event.body) + ROW * self.actions
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """One write of a transaction, and whose it is."""
 
     write: Write

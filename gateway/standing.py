@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import breaker, disabling
 from gateway.aws import Aws
-from gateway.breaker import Ask, Go, Leave, Ordinary, Probe, Rest, Test, Window
+from gateway.breaker import Ask, Go, Leave, Ordinary, Probe, Rest, Sign, Test, Window
 from gateway.delivery import Held, Result, error_of
 from gateway.directory import Directory
 from gateway.disabling import Consequence, Disable, Recovered, Warn
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 CHANGE_ATTEMPTS: Final = 5
 KEPT: Final = 10_000
 """Endpoints whose latest results are remembered at most."""
+
+WELL: Final = Health()
+"""Of an endpoint with nothing bad known of it."""
 
 _random = random.SystemRandom().random
 
@@ -59,8 +62,7 @@ class Changed:
     event: OperationalEvent | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """What an answer changed in its endpoint's breaker."""
 
     opened: Health | None = None
@@ -134,6 +136,9 @@ class Standing:
             self._windows.popitem(last=False)
         asked = None if isinstance(leave, Test) else disabling.asked(result)
         turn = Turn()
+        if sign is Sign.GOOD and endpoint.health == WELL and not (asked or isinstance(leave, Test)):
+            # Nearly every answer: it changes nothing.
+            return turn
 
         def rule(row: Endpoint) -> Changed | None:
             nonlocal turn

@@ -180,6 +180,8 @@ def opened(seals: Sequence[bytes], endpoint: Endpoint) -> dict[str, str]:
 
 def merged(theirs: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
     """All headers of a request: ours come last, and one of theirs that is like ours is dropped."""
+    if not theirs:
+        return dict(ours)
     taken = {folded(name) for name in ours}
     kept = {name: value for name, value in theirs.items() if folded(name) not in taken}
     return kept | dict(ours)

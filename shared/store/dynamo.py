@@ -5,7 +5,7 @@ Rows are msgspec Structs; an item carries their fields and the keys. None is an 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
@@ -73,10 +73,13 @@ def plain(tagged: Mapping[str, Any]) -> Any:
 def to_item(row: msgspec.Struct, key: Key, **extra: object) -> Item:
     """A row as an item: its fields that are set, its key, and index or TTL attributes."""
     fields: dict[str, object] = msgspec.to_builtins(row, builtin_types=(bytes,))
-    fields.update(extra)
-    item = {name: attribute(value) for name, value in fields.items() if value is not None}
-    item["PK"], item["SK"] = {"S": key[0]}, {"S": key[1]}
-    return item
+    fields.update(extra, PK=key[0], SK=key[1])
+    # Most values are text: they are spared the call.
+    return {
+        name: {"S": value} if type(value) is str else attribute(value)
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def from_item(item: Mapping[str, Any], kind: type[S]) -> S:
@@ -89,8 +92,7 @@ def named(key: Key) -> Item:
     return {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """One conditional write: a request alone, or part of a transaction."""
 
     kind: Literal["Put", "Update", "Delete", "ConditionCheck"]
@@ -112,29 +114,27 @@ _NAME: Final = re.compile(r"#\w+")
 
 
 @lru_cache
-def _names(text: str) -> frozenset[str]:
-    """The names in an expression, of which there are few, each used for ever."""
-    return frozenset(_NAME.findall(text))
+def _names(*texts: str) -> Mapping[str, str]:
+    """The names in a request's expressions, of which there are few, each used for ever."""
+    names = {name for text in texts for name in _NAME.findall(text)}
+    return {name: name[1:] for name in sorted(names)}
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(msgspec.Struct, frozen=True):
     """A condition or an update, with the values it names. Every name is escaped as `#name`."""
 
     text: str
-    values: Mapping[str, object] = field(default_factory=dict[str, object])
+    values: Mapping[str, object] = {}
 
     def into(self, parameter: str, extra: "Expression | None" = None) -> dict[str, Any]:
         """Parameters of a request: the text under `parameter`, names and values beside it."""
-        texts = {parameter: self.text}
-        values = dict(self.values)
+        request: dict[str, Any] = {parameter: self.text}
+        names, values = _names(self.text), self.values
         if extra is not None:
-            texts["ConditionExpression"] = extra.text
-            values |= extra.values
-        names = {name for text in texts.values() for name in _names(text)}
-        request: dict[str, Any] = dict(texts)
+            request["ConditionExpression"] = extra.text
+            names, values = _names(self.text, extra.text), {**values, **extra.values}
         if names:
-            request["ExpressionAttributeNames"] = {name: name[1:] for name in sorted(names)}
+            request["ExpressionAttributeNames"] = names
         if values:
             request["ExpressionAttributeValues"] = {
                 f":{name}": attribute(value) for name, value in values.items()

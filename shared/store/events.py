@@ -110,14 +110,13 @@ def stamped(writes: Sequence[Write], at: int) -> list[Write]:
 def _stamped(write: Write, at: int) -> Write:
     item: Item = write.body["Item"]
     sequence = plain(item["sequence"]) if "sequence" in item else None
-    place = _place(at, sequence, plain(item["id"]))
-    ttl = (at + KEEP) // clock.SECOND
     fresh = {
+        **item,
         "recorded_at": attribute(at),
-        "GSI1SK": attribute(place),
-        "ttl": attribute(ttl),
+        "GSI1SK": attribute(_place(at, sequence, plain(item["id"]))),
+        "ttl": attribute((at + KEEP) // clock.SECOND),
     }
-    return Write(write.kind, {**write.body, "Item": {**item, **fresh}})
+    return Write(write.kind, {**write.body, "Item": fresh})
 
 
 def read_event(tenant_id: TenantId, event_id: EventId) -> Op[StoredEvent | None]:
