@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -58,6 +58,8 @@ from shared.logs import fields
 from shared.store import events, recoveries
 from shared.webhook import Endpoint, EndpointStatus, Health
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 AGENT: Final = f"Zapgate/{importlib.metadata.version('zapgate')}"
@@ -75,7 +77,8 @@ MOST_UNWRITTEN: Final = 1_000
 """Attempts that are over and not yet in the table: beyond it none begins, so that a table that
 does not answer does not fill the memory."""
 RESULT_TRIES: Final = 4
-"""Of writing what became of an attempt: losing it would send the event again."""
+"""Of writing what became of an attempt or its endpoint: losing it would send the event again, or
+keep what was held waiting."""
 STOP_SECONDS: Final = DEADLINE + 1.0
 
 _random = random.SystemRandom().random
@@ -353,20 +356,27 @@ class Dispatcher:
     async def _answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> None:
         try:
             turn = await self._standing.answered(endpoint, leave, result)
-            if turn.closed:
-                await self._aws.run(
-                    recoveries.begin_resume(endpoint.tenant_id, endpoint.id, self._now())
-                )
         except (Unavailable, Contended) as error:
             # The next answer says it again; this attempt's own result must still be written.
-            ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
-            log.warning("endpoint.unrecorded", extra=fields(**ours, cause=str(error)))
+            log.warning("endpoint.unrecorded", extra=_ours(endpoint, cause=str(error)))
             return
         if turn.opened is not None or turn.closed:
             # One attempt at a time: for the probe, and to find out again what it bears.
             self._turns.slow_start(endpoint.tenant_id, endpoint.id)
         if turn.opened is not None:
             self._hold_waiting(endpoint, turn.opened)
+        if turn.closed:
+            self._begin(self._let_go(endpoint))
+
+    async def _let_go(self, endpoint: Endpoint) -> None:
+        """Begin the release of what was held. Where that fails, each is looked at in its time."""
+        try:
+            op = recoveries.begin_resume(endpoint.tenant_id, endpoint.id, self._now())
+            await _again(partial(self._aws.run, op))
+        except (Unavailable, Contended) as error:
+            log.warning("release.not_begun", extra=_ours(endpoint, cause=str(error)))
+        except Exception:
+            log.exception("release.failed", extra=_ours(endpoint))
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
@@ -417,16 +427,8 @@ class Dispatcher:
         last: bool = False,
     ) -> None:
         """`_end`, again and again."""
-        for n in range(1, RESULT_TRIES + 1):
-            try:
-                if not await self._end(before, moved, attempt, last=last):
-                    log.warning("delivery.moved_by_another", extra=_ids(before))
-            except (Unavailable, Contended):
-                if n == RESULT_TRIES:
-                    raise
-                await asyncio.sleep(n)
-            else:
-                return
+        if not await _again(partial(self._end, before, moved, attempt, last=last)):
+            log.warning("delivery.moved_by_another", extra=_ids(before))
 
     async def _end(
         self, before: Delivery, moved: Delivery, attempt: Attempt | None, *, last: bool
@@ -467,6 +469,10 @@ class Dispatcher:
         )
 
 
+def _ours(endpoint: Endpoint, **more: object) -> dict[str, object]:
+    return fields(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id, **more)
+
+
 def _ids(delivery: Delivery, **more: object) -> dict[str, object]:
     return fields(
         tenant_id=delivery.tenant_id,
@@ -474,3 +480,12 @@ def _ids(delivery: Delivery, **more: object) -> dict[str, object]:
         event_id=delivery.event_id,
         **more,
     )
+
+
+async def _again(work: Callable[[], Awaitable[T]]) -> T:
+    for n in range(1, RESULT_TRIES):
+        try:
+            return await work()
+        except (Unavailable, Contended):
+            await asyncio.sleep(n)
+    return await work()

@@ -740,6 +740,24 @@ class Flaky:
         return await self._run(op)
 
 
+async def test_a_lost_request_does_not_keep_what_was_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release of an endpoint that answers again begins, if not at once."""
+    flaky = Flaky(world.aws, lambda op: "RECOVERY#" in repr(op.params(world.settings)))
+    flaky.left = 1
+    monkeypatch.setattr(world.aws, "run", flaky)
+    async with served(Receiver()) as url, opened(world) as dispatcher:
+        sound = await world.endpoint(await world.tenant(), url)
+        resting = msgspec.structs.replace(sound, health=Health(opened=1, open_until=1))
+        assert await world.aws.run(webhooks.replace_endpoint(sound.tenant_id, sound, resting))
+        dispatcher.hand_over(*await owed(world, sound))
+        await until(lambda: flaky.lost == 1)
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+        job = recoveries.read(sound.tenant_id, sound.id, ids.resuming(sound.id))
+        assert await world.aws.run(job) is not None
+
+
 async def test_a_lost_request_after_the_last_attempt_costs_no_further_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
