@@ -168,11 +168,14 @@ def hindrance(
         return GaveUp("tenant_deleted")
     if endpoint is None:
         return GaveUp("endpoint_deleted")
+    begun = delivery.state is DeliveryState.SENDING and now < (delivery.due_at or 0)
+    if delivery.attempt - delivery.scheduled_from - begun >= _most_attempts(delivery):
+        # The last one was interrupted. What interrupts each, it may be, must not go on for ever.
+        return GaveUp("interrupted", exhausted=delivery.trigger is not Trigger.TEST)
     if status is TenantStatus.SUSPENDED:
         return Held(HeldBy.TENANT_SUSPENDED, hold_until(delivery.created_at, now, random))
     if delivery.trigger is Trigger.TEST:
-        # Whoever asked is told of one attempt: what became of an interrupted one is not known.
-        return GaveUp("interrupted") if _lapsed(delivery, now) else None
+        return None
     match endpoint.status:
         case EndpointStatus.ENABLED:
             return None
@@ -184,8 +187,9 @@ def hindrance(
             assert_never(endpoint.status)
 
 
-def _lapsed(delivery: Delivery, now: int) -> bool:
-    return delivery.state is DeliveryState.SENDING and (delivery.due_at or 0) <= now
+def _most_attempts(delivery: Delivery) -> int:
+    """How many a delivery's schedule has; whoever asked for a test is told of one attempt."""
+    return 1 if delivery.trigger is Trigger.TEST else len(SCHEDULE)
 
 
 def hold_until(created_at: int, now: int, random: Callable[[], float]) -> int:
@@ -282,11 +286,9 @@ def held(delivery: Delivery, hold: Held, now: int) -> Delivery:
 def _later(
     delivery: Delivery, error: str, now: int, random: Callable[[], float], at_least: int
 ) -> RetryAt | GaveUp:
-    if delivery.trigger is Trigger.TEST:
-        return GaveUp(error)
     made = delivery.attempt - delivery.scheduled_from
-    if made >= len(SCHEDULE):
-        return GaveUp(error, exhausted=True)
+    if made >= _most_attempts(delivery):
+        return GaveUp(error, exhausted=delivery.trigger is not Trigger.TEST)
     pause = SCHEDULE[made] * (1 + JITTER * (2 * random() - 1))
     return RetryAt(now + max(round(pause), at_least), error)
 

@@ -55,7 +55,8 @@ class Cache(Generic[K, V]):
         """The answer, new or remembered. A failure is not remembered."""
         while True:
             entry = self._entries.get(key)
-            if entry is None or (entry.value.done() and entry.until <= self._monotonic()):
+            # Also one that is still awaited: it may have been read when it was asked for.
+            if entry is None or entry.until <= self._monotonic():
                 return await self._ask(key)
             if entry.value.done():
                 # Of what is over, only answers are kept.

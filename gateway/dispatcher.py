@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -58,6 +58,8 @@ from shared.logs import fields
 from shared.store import events, recoveries
 from shared.webhook import Endpoint, EndpointStatus, Health
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 AGENT: Final = f"Zapgate/{importlib.metadata.version('zapgate')}"
@@ -75,7 +77,8 @@ MOST_UNWRITTEN: Final = 1_000
 """Attempts that are over and not yet in the table: beyond it none begins, so that a table that
 does not answer does not fill the memory."""
 RESULT_TRIES: Final = 4
-"""Of writing what became of an attempt: losing it would send the event again."""
+"""Of writing what became of an attempt or its endpoint: losing it would send the event again, or
+keep what was held waiting."""
 STOP_SECONDS: Final = DEADLINE + 1.0
 
 _random = random.SystemRandom().random
@@ -201,7 +204,8 @@ class Dispatcher:
         if isinstance(hindered, Held):
             return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
-            return await self._move(delivery, after(idle, hindered, None, now), lost)
+            ended = after(idle, hindered, None, now)
+            return await self._end(delivery, ended, lost, last=hindered.exhausted)
         ours = claimed(idle, now)
         lane = lane_of(ours, fresh=False)
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id, lane):
@@ -345,27 +349,34 @@ class Dispatcher:
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
         self._tell(moved, verdict, exchange.phases.total / 1000)
         last = isinstance(verdict, GaveUp) and verdict.exhausted
-        await self._conclude(delivery, moved, attempt, last_of=endpoint if last else None)
+        await self._conclude(delivery, moved, attempt, last=last)
         if isinstance(verdict, RetryAt):
             await self._wake(moved, verdict.at)
 
     async def _answered(self, endpoint: Endpoint, leave: Leave, result: Result) -> None:
         try:
             turn = await self._standing.answered(endpoint, leave, result)
-            if turn.closed:
-                await self._aws.run(
-                    recoveries.begin_resume(endpoint.tenant_id, endpoint.id, self._now())
-                )
         except (Unavailable, Contended) as error:
             # The next answer says it again; this attempt's own result must still be written.
-            ours = {"tenant_id": endpoint.tenant_id, "endpoint_id": endpoint.id}
-            log.warning("endpoint.unrecorded", extra=fields(**ours, cause=str(error)))
+            log.warning("endpoint.unrecorded", extra=_ours(endpoint, cause=str(error)))
             return
         if turn.opened is not None or turn.closed:
             # One attempt at a time: for the probe, and to find out again what it bears.
             self._turns.slow_start(endpoint.tenant_id, endpoint.id)
         if turn.opened is not None:
             self._hold_waiting(endpoint, turn.opened)
+        if turn.closed:
+            self._begin(self._let_go(endpoint))
+
+    async def _let_go(self, endpoint: Endpoint) -> None:
+        """Begin the release of what was held. Where that fails, each is looked at in its time."""
+        try:
+            op = recoveries.begin_resume(endpoint.tenant_id, endpoint.id, self._now())
+            await _again(partial(self._aws.run, op))
+        except (Unavailable, Contended) as error:
+            log.warning("release.not_begun", extra=_ours(endpoint, cause=str(error)))
+        except Exception:
+            log.exception("release.failed", extra=_ours(endpoint))
 
     async def _post(
         self, endpoint: Endpoint, event_id: EventId, body: bytes
@@ -403,9 +414,9 @@ class Dispatcher:
             hold = partial(self._hold, job.delivery, resting(health, now))
             self._begin(self._apart(job.delivery, hold))
 
-    async def _last_words(self, endpoint: Endpoint, moved: Delivery) -> Notice | None:
+    async def _last_words(self, moved: Delivery) -> Notice | None:
         event = exhausted(moved, EventId(clock.mint(ids.EVENT)), self._now())
-        return None if event is None else await self._standing.told(endpoint, event)
+        return None if event is None else await self._standing.told(moved.tenant_id, event)
 
     async def _conclude(
         self,
@@ -413,25 +424,22 @@ class Dispatcher:
         moved: Delivery,
         attempt: Attempt | None = None,
         *,
-        last_of: Endpoint | None = None,
+        last: bool = False,
     ) -> None:
-        """Write what became of a delivery; `last_of` is the endpoint whose last attempt it was."""
-        told: Notice | None = None
-        for n in range(1, RESULT_TRIES + 1):
-            try:
-                if last_of is not None:
-                    told = await self._last_words(last_of, moved)
-                if not await self._move(before, moved, attempt, told):
-                    log.warning("delivery.moved_by_another", extra=_ids(before))
-                    return
-            except (Unavailable, Contended):
-                if n == RESULT_TRIES:
-                    raise
-                await asyncio.sleep(n)
-            else:
-                break
+        """`_end`, again and again."""
+        if not await _again(partial(self._end, before, moved, attempt, last=last)):
+            log.warning("delivery.moved_by_another", extra=_ids(before))
+
+    async def _end(
+        self, before: Delivery, moved: Delivery, attempt: Attempt | None, *, last: bool
+    ) -> bool:
+        """Write what became of a delivery, and tell of its last attempt. False where it moved."""
+        told = await self._last_words(moved) if last else None
+        if not await self._move(before, moved, attempt, told):
+            return False
         if told is not None:
             self._standing.stored(told)
+        return True
 
     async def _wake(self, moved: Delivery, at: int) -> None:
         delay = max(0, -(-(at - self._now()) // clock.SECOND))
@@ -461,6 +469,10 @@ class Dispatcher:
         )
 
 
+def _ours(endpoint: Endpoint, **more: object) -> dict[str, object]:
+    return fields(tenant_id=endpoint.tenant_id, endpoint_id=endpoint.id, **more)
+
+
 def _ids(delivery: Delivery, **more: object) -> dict[str, object]:
     return fields(
         tenant_id=delivery.tenant_id,
@@ -468,3 +480,12 @@ def _ids(delivery: Delivery, **more: object) -> dict[str, object]:
         event_id=delivery.event_id,
         **more,
     )
+
+
+async def _again(work: Callable[[], Awaitable[T]]) -> T:
+    for n in range(1, RESULT_TRIES):
+        try:
+            return await work()
+        except (Unavailable, Contended):
+            await asyncio.sleep(n)
+    return await work()

@@ -82,8 +82,16 @@ class Due:
                 by_endpoint: dict[EndpointId, list[Delivery]] = {}
                 for delivery in due:
                     by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
-                taken = await asyncio.gather(*map(self._take_each, by_endpoint.values()))
-                if len(due) < SWEEP_PAGE or not any(taken):
+                taken = await asyncio.gather(
+                    *map(self._take_each, by_endpoint.values()), return_exceptions=True
+                )
+                for outcome in taken:
+                    if isinstance(outcome, Unavailable):
+                        raise outcome
+                    if isinstance(outcome, Exception):
+                        # It is one endpoint's matter, and must not keep the others waiting.
+                        log.error("sweep.failed", exc_info=outcome)
+                if len(due) < SWEEP_PAGE or True not in taken:
                     break
         self._metrics.overdue.set((self._now() - oldest) / clock.SECOND)
 

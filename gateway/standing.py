@@ -25,7 +25,7 @@ from shared import clock, ids
 from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
 from shared.errors import Contended
 from shared.events import EndpointDisabled, EndpointFailing, EndpointRecovered, OperationalEvent
-from shared.ids import EndpointId, EventId
+from shared.ids import EndpointId, EventId, TenantId
 from shared.logs import fields
 from shared.store import webhooks
 from shared.webhook import Endpoint, EndpointStatus, Health
@@ -169,10 +169,10 @@ class Standing:
             await self._change(seen, rule)
         return turn
 
-    async def told(self, about: Endpoint, event: OperationalEvent) -> Notice:
+    async def told(self, tenant_id: TenantId, event: OperationalEvent) -> Notice:
         """What is to be stored when `event` happens."""
-        endpoints = await self._directory.endpoints(about.tenant_id)
-        return notice(about.tenant_id, event, endpoints, self._now(), self._deliverer.born)
+        endpoints = await self._directory.endpoints(tenant_id)
+        return notice(tenant_id, event, endpoints, self._now(), self._deliverer.born)
 
     def stored(self, told: Notice) -> None:
         """The notice is in the table: what of it was born claimed goes out."""
@@ -234,7 +234,7 @@ class Standing:
         for _ in range(CHANGE_ATTEMPTS):
             if seen is None or (changed := rule(seen)) is None:
                 return
-            told = None if changed.event is None else await self.told(seen, changed.event)
+            told = None if changed.event is None else await self.told(seen.tenant_id, changed.event)
             write = webhooks.replacing(seen.tenant_id, seen, changed.endpoint)
             refusal = await self._stamps.run([write, *(() if told is None else told.writes)])
             self._directory.forget(endpoint.tenant_id)

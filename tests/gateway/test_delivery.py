@@ -231,6 +231,16 @@ def test_a_redelivery_has_a_schedule_of_its_own() -> None:
     assert judge(last, Answer(500), NOW, middle) == GaveUp("http_500", exhausted=True)
 
 
+def test_a_schedule_ends_also_where_its_attempts_are_interrupted() -> None:
+    """The eleventh in hand is made; once it is lost, or was before a hold, there is no twelfth."""
+    last = msgspec.structs.replace(DELIVERY, attempt=22, scheduled_from=11)
+    assert hindrance(ENDPOINT, TenantStatus.ACTIVE, last, NOW, middle) is None
+    lapsed = msgspec.structs.replace(last, due_at=NOW)
+    over = GaveUp("interrupted", exhausted=True)
+    for spent in (lapsed, held(unclaimed(lapsed), Held(HeldBy.ENDPOINT_PAUSED, NOW), NOW)):
+        assert hindrance(ENDPOINT, TenantStatus.ACTIVE, spent, NOW, middle) == over
+
+
 def test_an_attempt_whose_claim_lapsed_counts() -> None:
     """Whether it arrived is not known; one that waits has begun none."""
     assert claimed(unclaimed(DELIVERY), NOW).attempt == DELIVERY.attempt + 1

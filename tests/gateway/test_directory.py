@@ -1,5 +1,6 @@
 """What deliveries are signed with, as the directory opens it."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.directory import Directory
+from gateway.directory import Cache, Directory
 from shared import sealing
 from shared.errors import Forged
 from shared.ids import EndpointId, TenantId
@@ -77,3 +78,28 @@ def test_a_former_secret_that_cannot_be_read_is_said() -> None:
     with pytest.raises(Forged):
         directory.secrets(row, 8)
     assert directory.secrets(row, 9) == ("whsec_0",)
+
+
+async def test_an_answer_that_takes_long_is_not_given_to_who_asks_later() -> None:
+    """It may be as old as its question: what was changed since must be seen."""
+    answers: list[asyncio.Future[str]] = []
+    now = 0.0
+
+    def fetch(_: str) -> asyncio.Future[str]:
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
+
+    cache = Cache[str, str](fetch, 1.0, lambda: now)
+    early = asyncio.ensure_future(cache.get("key"))
+    await asyncio.sleep(0)
+    beside = asyncio.ensure_future(cache.get("key"))
+    await asyncio.sleep(0)
+    now = 1.0
+    late = asyncio.ensure_future(cache.get("key"))
+    await asyncio.sleep(0)
+    assert len(answers) == 2
+    answers[1].set_result("new")
+    assert await late == "new"
+    answers[0].set_result("old")
+    assert (await early, await beside) == ("old", "old")
+    assert await cache.get("key") == "new"

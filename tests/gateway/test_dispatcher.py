@@ -31,8 +31,8 @@ from shared.ids import EventId
 from shared.sealing import NONCE_BYTES, seal
 from shared.session import Session
 from shared.signing import webhook_secret
-from shared.store import deliveries, events, recoveries, tenants, webhooks
-from shared.store.dynamo import Op, Range
+from shared.store import deliveries, events, keys, recoveries, tenants, webhooks
+from shared.store.dynamo import Op, Range, setting, update
 from shared.store.events import StoredEvent
 from shared.tenant import TenantStatus
 from shared.webhook import Endpoint, EndpointStatus, Health, rotated
@@ -676,6 +676,54 @@ async def test_what_kept_failing_for_five_days_is_disabled(world: World) -> None
     assert kinds == ["endpoint.failing"] * 2 + ["endpoint.disabled"]
 
 
+@pytest.mark.parametrize("trigger", [Trigger.EVENT, Trigger.TEST])
+async def test_what_is_interrupted_each_time_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch, trigger: Trigger
+) -> None:
+    """It may be what kills the gateways: they have as many attempts at it as the schedule."""
+    monkeypatch.setattr("gateway.delivery.SCHEDULE", (0, 0))
+    time, good = Clock(), Receiver()
+    async with served(good) as good_url, opened(world, time) as dispatcher:
+        tenant_id = await world.tenant()
+        endpoint = await world.endpoint(tenant_id, "http://127.0.0.1:1/")
+        await world.endpoint(tenant_id, good_url, ("delivery.*",))
+        first, _ = await owed(world, endpoint)
+        attempts = 1 if trigger is Trigger.TEST else 2
+        lost = msgspec.structs.replace(
+            first, trigger=trigger, attempt=attempts + 3, scheduled_from=3
+        )
+        assert await world.aws.run(deliveries.move_delivery(tenant_id, first, lost))
+        time.ahead = CLAIM + due_module.GRACE
+        await dispatcher.sweep()
+        ended = await row(world, lost)
+        assert (ended.state, ended.last_error) == (DeliveryState.GAVE_UP, "interrupted")
+        assert ended.attempt == lost.attempt
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+    assert [each.number for each in await log_of(world, lost)] == [lost.attempt]
+    assert len(good.requests) == (0 if trigger is Trigger.TEST else 1)
+
+
+async def test_one_that_cannot_be_looked_at_does_not_stop_the_sweeper(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with one tenant's rows, the others' deliveries are found."""
+    time, receiver = Clock(), Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        broken = await world.endpoint(await world.tenant(), url)
+        key = keys.endpoint(broken.tenant_id, broken.id)
+        assert await world.aws.run(update(key, setting({"status": "?"})).alone())
+        for _ in range(20):  # some in each part of the index, the first one too
+            await owed(world, broken, claim=False)
+        sound = await world.endpoint(await world.tenant(), url)
+        owing = [await owed(world, sound, claim=False) for _ in range(20)]
+        time.ahead = 2 * due_module.GRACE
+        await dispatcher.sweep()
+        for delivery, _ in owing:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 20
+    assert "sweep.failed" in caplog.messages
+
+
 class Flaky:
     """The way to AWS, on which the next request that fits is lost."""
 
@@ -690,6 +738,24 @@ class Flaky:
             self.lost += 1
             raise Unavailable(op.service, op.action, "test")
         return await self._run(op)
+
+
+async def test_a_lost_request_does_not_keep_what_was_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release of an endpoint that answers again begins, if not at once."""
+    flaky = Flaky(world.aws, lambda op: "RECOVERY#" in repr(op.params(world.settings)))
+    flaky.left = 1
+    monkeypatch.setattr(world.aws, "run", flaky)
+    async with served(Receiver()) as url, opened(world) as dispatcher:
+        sound = await world.endpoint(await world.tenant(), url)
+        resting = msgspec.structs.replace(sound, health=Health(opened=1, open_until=1))
+        assert await world.aws.run(webhooks.replace_endpoint(sound.tenant_id, sound, resting))
+        dispatcher.hand_over(*await owed(world, sound))
+        await until(lambda: flaky.lost == 1)
+        await until(lambda: dispatcher.waiting + dispatcher.sending == 0)
+        job = recoveries.read(sound.tenant_id, sound.id, ids.resuming(sound.id))
+        assert await world.aws.run(job) is not None
 
 
 async def test_a_lost_request_after_the_last_attempt_costs_no_further_one(
