@@ -22,7 +22,7 @@ from typing import Final, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from gateway.delivery import CLAIM, JITTER, Answer, Fault, Result
+from gateway.delivery import CLAIM, JITTER, Answer, Fault, Result, retry_wait
 from shared import clock
 from shared.webhook import Health
 
@@ -48,23 +48,30 @@ class Sign(Enum):
 
     GOOD = "good"
     BAD = "bad"
+    BUSY = "busy"
+    """It is there, and asks for fewer: no reason to leave it alone, but no success either."""
     NOTHING = "nothing"
-    """It asked for fewer or none of this one, or the fault is ours."""
+    """It asked for none of this one, or the fault is ours."""
 
 
 _OURS: Final = frozenset({"secret_unreadable"})
 
 
-def sign_of(result: Result) -> Sign:
-    """429, and 503 with a time to come back, are answers of a receiver that is well."""
+def sign_of(result: Result, now: int) -> Sign:
+    """What a result says; 429, and 503 with a time to come back, ask for fewer."""
     match result:
         case Fault(code):
             return Sign.NOTHING if code in _OURS else Sign.BAD
         case Answer(status) if 200 <= status < 300:
             return Sign.GOOD
-        case Answer(status, retry_after, control):
-            waits = status == 429 or (status == 503 and retry_after is not None)
-            return Sign.NOTHING if waits or control == "abort-message" else Sign.BAD
+        case Answer(control="abort-message"):
+            return Sign.NOTHING
+        case Answer(429):
+            return Sign.BUSY
+        case Answer(503, retry_after) if retry_wait(retry_after, now):
+            return Sign.BUSY
+        case Answer():
+            return Sign.BAD
         case _:
             assert_never(result)
 
@@ -187,6 +194,8 @@ def record(
             return _succeeded(health, window, leave, now)
         case Sign.BAD:
             return _failed(health, window, error, leave, now=now, random=random)
+        case Sign.BUSY:
+            return _failed(health, window, error, leave, now=now, random=random, busy=True)
         case Sign.NOTHING:
             if _probes(leave, health):
                 # Neither well nor worse: it rests as long as before.
@@ -215,19 +224,21 @@ def _failed(
     *,
     now: int,
     random: Callable[[], float],
+    busy: bool = False,
 ) -> tuple[Health, Window]:
     if isinstance(leave, Test):
         return health, window
     window = _unwritten(window, now)
-    if health.open_until is None:
+    if health.open_until is not None:
+        window = window.rested()
+        if _probes(leave, health):
+            times = health.opened + (not busy)
+            return _written(_opened(health, times, now, random), window, error, now)
+    elif not busy:
         window = _seen(window, now, good=False)
         if window.failing:
             opened = _opened(health, health.opened + 1, now, random)
             return _written(opened, window.rested(), error, now)
-    else:
-        window = window.rested()
-        if _probes(leave, health):
-            return _written(_opened(health, health.opened + 1, now, random), window, error, now)
     if window.written_at is None or now - window.written_at >= WRITTEN_EVERY:
         return _written(health, window, error, now)
     return health, window

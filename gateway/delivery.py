@@ -137,10 +137,11 @@ def prepare(
     now: int,
     agent: str,
     headers: Mapping[str, str],
+    trigger: Trigger,
 ) -> Post:
     """The request of one attempt, signed for `now` (ms) with every live secret.
 
-    `headers` are the tenant's own.
+    `headers` are the tenant's own. A receiver may tell a test by the `zapgate-trigger`.
     """
     timestamp = now // clock.SECOND
     ours = {
@@ -149,6 +150,7 @@ def prepare(
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign_webhook(secrets, event_id, timestamp, body),
+        "zapgate-trigger": trigger,
     }
     return Post(url, merged(headers, ours), body)
 
@@ -211,7 +213,7 @@ def judge(delivery: Delivery, result: Result, now: int, random: Callable[[], flo
                 return GaveUp(error, disable=True)
             if control == "abort-message":
                 return GaveUp(error)
-            wait = _retry_after(retry_after, now) if status in {429, 503} else 0
+            wait = retry_wait(retry_after, now) if status in {429, 503} else 0
             return _later(delivery, error, now, random, at_least=wait)
         case _:
             assert_never(result)
@@ -293,7 +295,7 @@ def _later(
     return RetryAt(now + max(round(pause), at_least), error)
 
 
-def _retry_after(header: str | None, now: int) -> int:
+def retry_wait(header: str | None, now: int) -> int:
     """How long (ms) the header asks to wait: seconds or an HTTP date (RFC 9110, 10.2.3); else 0."""
     if header is None:
         return 0

@@ -340,7 +340,7 @@ class Dispatcher:
             await self._hold(delivery, leave)
             return
         began_at = self._now()
-        post, exchange = await self._post(endpoint, delivery.event_id, body)
+        post, exchange = await self._post(endpoint, delivery, body)
         # First, so that no further attempt begins at an endpoint that is to be left alone.
         await self._answered(endpoint, leave, exchange.result)
         free(exchange)
@@ -379,7 +379,7 @@ class Dispatcher:
             log.exception("release.failed", extra=_ours(endpoint))
 
     async def _post(
-        self, endpoint: Endpoint, event_id: EventId, body: bytes
+        self, endpoint: Endpoint, delivery: Delivery, body: bytes
     ) -> tuple[Post | None, Exchange]:
         now = self._now()
         try:
@@ -389,7 +389,16 @@ class Dispatcher:
             # It follows the schedule like any failure, and ends: a key may be put back meanwhile.
             log.error("endpoint.secret_unreadable", extra=fields(endpoint_id=endpoint.id))  # noqa: TRY400 (the fact says all)
             return None, Exchange(Fault("secret_unreadable"), Phases(total=0))
-        post = prepare(endpoint.url, secrets, event_id, body, now=now, agent=AGENT, headers=theirs)
+        post = prepare(
+            endpoint.url,
+            secrets,
+            delivery.event_id,
+            body,
+            now=now,
+            agent=AGENT,
+            headers=theirs,
+            trigger=delivery.trigger,
+        )
         return post, await self._egress.post(post)
 
     async def _body(self, tenant_id: TenantId, event_id: EventId) -> bytes | None:

@@ -3,7 +3,7 @@
 Any gateway takes any job: it claims the row and goes step by step, each step one transaction that
 moves some deliveries and says so in the row. A job whose gateway died goes on where it stood when
 the claim lapses. Only what is due within seconds is moved, so cancelling, pausing and disabling
-act soon; the sweeper finds what was moved like everything else that is due.
+act soon; an agenda takes what was moved to the moment, and the sweeper what is left of it.
 """
 
 import asyncio
@@ -57,7 +57,16 @@ TRIES: Final = 4
 class Recoveries:
     """Works on jobs that are due."""
 
-    def __init__(self, *, aws: Aws, metrics: Metrics, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        aws: Aws,
+        metrics: Metrics,
+        now: Callable[[], int],
+        moved: Callable[[Sequence[Delivery]], None],
+    ) -> None:
+        """`moved` is told of deliveries as they are now, in the order in which they are due."""
+        self._moved = moved
         self._aws = aws
         self._metrics = metrics
         self._now = now
@@ -128,6 +137,7 @@ class Recoveries:
             )
             if refusal is None:
                 self._metrics.recovered.labels(kind=job.kind.value).inc(len(seen))
+                self._moved([moved for _, moved in moves])
                 return _stored(after)
             if refusal.failed(len(writes)):
                 return None  # cancelled, begun anew, or taken by another

@@ -16,6 +16,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from gateway.agenda import Agenda
 from gateway.aws import Aws
 from gateway.directory import Directory
 from gateway.dispatcher import Dispatcher
@@ -84,7 +85,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             now=clock.millis,
         )
         await parts.enter_async_context(dispatcher)
-        recoveries = Recoveries(aws=aws, metrics=metrics, now=clock.millis)
+        recoveries = Recoveries(
+            aws=aws,
+            metrics=metrics,
+            now=clock.millis,
+            moved=(await parts.enter_async_context(Agenda(dispatcher, clock.millis))).add,
+        )
         await parts.enter_async_context(_background(recoveries.loop.run()))
 
         def fenced(session: Session) -> None:

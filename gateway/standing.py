@@ -118,11 +118,11 @@ class Standing:
 
         `endpoint` is as it was when `leave` was given.
         """
-        sign = breaker.sign_of(result)
+        now, chance = self._now(), _random()
+        sign = breaker.sign_of(result, now)
         if isinstance(leave, Probe):
             endpoint = _claimed(endpoint, leave)
         before = self._windows.pop(endpoint.id, Window())
-        now, chance = self._now(), _random()
         _, self._windows[endpoint.id] = breaker.record(
             endpoint.health,
             before,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.breaker import (
+    ENOUGH_SEEN,
     FIRST_REST,
     LONGEST_REST,
     QUIET,
@@ -35,7 +36,7 @@ from shared import clock
 from shared.webhook import Health
 
 NOW = 1_700_000_000_000
-BAD, GOOD, NOTHING = Sign.BAD, Sign.GOOD, Sign.NOTHING
+BAD, GOOD, BUSY, NOTHING = Sign.BAD, Sign.GOOD, Sign.BUSY, Sign.NOTHING
 RESTING = Health(failing_since=NOW - 5, failures=5, opened=1, open_until=NOW + FIRST_REST)
 PROBED = Probe(NOW + FIRST_REST)
 
@@ -221,6 +222,24 @@ def test_after_a_probe_that_says_nothing_it_rests_as_long_again() -> None:
     assert after(Health(), NOTHING, Ordinary()) == Health()
 
 
+def test_who_asks_for_fewer_is_not_left_alone_but_told_as_failing() -> None:
+    """However often; a probe that is asked to come later rests as long as before."""
+    health, window = Health(), Window()
+    for n in range(2 * ENOUGH_SEEN):
+        health, window = record(
+            health,
+            window,
+            BUSY,
+            "http_429",
+            leave=Ordinary(),
+            now=NOW + n * clock.MINUTE,
+            random=middle,
+        )
+    assert (health.open_until, health.failing_since) == (None, NOW)
+    assert (health.failures, health.last_error) == (2 * ENOUGH_SEEN, "http_429")
+    assert after(RESTING, BUSY, PROBED).opened == RESTING.opened
+
+
 def test_a_success_ends_a_run_of_failures() -> None:
     """What was counted is forgotten, in the row and in the window."""
     health, window = seen("--+")
@@ -261,11 +280,12 @@ def test_what_is_held_is_looked_at_within_one_more_rest(opened: int, chance: flo
         (Answer(302), BAD),
         (Answer(404), BAD),
         (Answer(410), BAD),
-        (Answer(429), NOTHING),
+        (Answer(429), BUSY),
         (Answer(500), BAD),
         (Answer(400, control="abort-message"), NOTHING),
         (Answer(503), BAD),
-        (Answer(503, retry_after="30"), NOTHING),
+        (Answer(503, retry_after="30"), BUSY),
+        (Answer(503, retry_after="-5"), BAD),
         (Fault("timeout"), BAD),
         (Fault("blocked_address"), BAD),
         (Fault("secret_unreadable"), NOTHING),
@@ -273,7 +293,7 @@ def test_what_is_held_is_looked_at_within_one_more_rest(opened: int, chance: flo
 )
 def test_what_a_result_says_about_health(result: Result, sign: Sign) -> None:
     """A receiver that asks for patience is well; what is our fault is not held against it."""
-    assert sign_of(result) is sign
+    assert sign_of(result, NOW) is sign
 
 
 @dataclass
@@ -403,7 +423,9 @@ class Fleet(RuleBasedStateMachine):
             assert self.row.health == before
 
     @precondition(lambda self: self.flights)
-    @rule(data=st.data(), sign=st.sampled_from([BAD, BAD, BAD, GOOD, NOTHING]), chance=_chances)
+    @rule(
+        data=st.data(), sign=st.sampled_from([BAD, BAD, BAD, GOOD, BUSY, NOTHING]), chance=_chances
+    )
     def ends(self, data: st.DataObject, sign: Sign, chance: float) -> None:
         flight = data.draw(st.sampled_from(self.flights))
         self.flights.remove(flight)
@@ -439,7 +461,15 @@ class Fleet(RuleBasedStateMachine):
                 else ((told.opened, told.open_until) == (before.opened, before.open_until))
             ), "a straggler neither lengthens the rest nor ends it"
         if was_open and current:
-            assert told.opened == {GOOD: 0, BAD: before.opened + 1, NOTHING: before.opened}[sign]
+            assert (
+                told.opened
+                == {
+                    GOOD: 0,
+                    BAD: before.opened + 1,
+                    BUSY: before.opened,
+                    NOTHING: before.opened,
+                }[sign]
+            )
         if told.open_until not in {None, before.open_until}:
             self.opened_at = self.now
             assert told.open_until is not None

@@ -296,7 +296,14 @@ def test_posts_satisfy_the_standard_library_of_standard_webhooks(
     key = "whsec_" + base64.b64encode(secret).decode()
     body = text.encode(errors="replace")
     post = prepare(
-        ENDPOINT.url, [key], DELIVERY.event_id, body, now=now, agent="Zapgate/1", headers={}
+        ENDPOINT.url,
+        [key],
+        DELIVERY.event_id,
+        body,
+        now=now,
+        agent="Zapgate/1",
+        headers={},
+        trigger=Trigger.EVENT,
     )
     judge_of_it = standardwebhooks.Webhook(key)
     signature = judge_of_it.sign(
@@ -315,7 +322,15 @@ def test_a_tenants_own_headers_come_along_and_ours_win() -> None:
     theirs = {"authorization": "Bearer 1", "webhook-signature": "forged"}
     key = "whsec_" + base64.b64encode(bytes(32)).decode()
     post = prepare(
-        ENDPOINT.url, [key], DELIVERY.event_id, b"{}", now=NOW, agent="Zapgate/1", headers=theirs
+        ENDPOINT.url,
+        [key],
+        DELIVERY.event_id,
+        b"{}",
+        now=NOW,
+        agent="Zapgate/1",
+        headers=theirs,
+        trigger=Trigger.TEST,
     )
     assert post.headers["authorization"] == "Bearer 1"
     assert post.headers["webhook-signature"].startswith("v1,")
+    assert post.headers["zapgate-trigger"] == "test"

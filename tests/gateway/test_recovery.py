@@ -48,13 +48,20 @@ class Stage:
         self.world = world
         self.endpoint = endpoint
         self.now = START
+        self.told: list[Delivery] = []
+        """What gateways told of as moved."""
 
     @property
     def tenant_id(self) -> TenantId:
         return self.endpoint.tenant_id
 
     def gateway(self, aws: Aws | None = None) -> Recoveries:
-        return Recoveries(aws=aws or self.world.aws, metrics=Metrics(), now=lambda: self.now)
+        return Recoveries(
+            aws=aws or self.world.aws,
+            metrics=Metrics(),
+            now=lambda: self.now,
+            moved=self.told.extend,
+        )
 
     async def run(self, op: Op[T]) -> T:
         return await self.world.aws.run(op)
