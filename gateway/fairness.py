@@ -237,6 +237,8 @@ class Turns(Generic[T]):
         self._slow = 0
         self._turn = 0
         self._slow_next = dict.fromkeys(Lane, False)
+        self._exhausted = False
+        """Nothing could be taken, and nothing has changed since."""
         self.waiting = 0
         self.sending = 0
 
@@ -277,9 +279,9 @@ class Turns(Generic[T]):
     def take(self) -> Slot[T] | None:
         """The next one, now being sent; None where nothing waits that has a free slot."""
         free = self._limits.slots - self.sending
-        untried = {lane for lane, waiting in self._waiting.items() if waiting}
-        if free <= 0 or not untried:
+        if free <= 0 or self._exhausted:
             return None
+        untried = {lane for lane, waiting in self._waiting.items() if waiting}
         for turn in range(self._turn, self._turn + len(_TURNS)):
             lane = _TURNS[turn % len(_TURNS)]
             if lane not in untried:
@@ -289,6 +291,7 @@ class Turns(Generic[T]):
             if slot is not None:
                 self._turn = (turn + 1) % len(_TURNS)
                 return slot
+        self._exhausted = True
         return None
 
     def done(self, slot: Slot[T], load: Load, seconds: float | None) -> None:
@@ -411,6 +414,7 @@ class Turns(Generic[T]):
 
     def _settle(self, tenant: _Tenant[T], endpoint: _Endpoint[T]) -> None:
         """Put both where they belong after a change."""
+        self._exhausted = False
         free = endpoint.sending < endpoint.known.limit
         for each, ready in tenant.ready.items():
             lane, slow = each

@@ -10,17 +10,45 @@ the others delays itself alone; only the items of one line of an owner keep thei
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 Outcomes = Sequence[Exception | None]
 """Of each item of a flush, in order: what went wrong with it, if anything."""
 
 Turn = tuple[Hashable, Hashable]
 """Whose turn an item is: an owner, such as a tenant, and one of its lines, such as a session."""
+
+
+class Room(Protocol[T_contra]):
+    """What a flush has room for, and what it has taken in."""
+
+    def fits(self, item: T_contra, /) -> bool:
+        """Whether one more goes beside those taken in."""
+        ...
+
+    def take(self, item: T_contra, /) -> None:
+        """It goes."""
+        ...
+
+
+class Most:
+    """Room for so many, whatever they are."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def fits(self, item: object) -> bool:
+        del item
+        return self._left > 0
+
+    def take(self, item: object) -> None:
+        del item
+        self._left -= 1
 
 
 class _Handed(msgspec.Struct, Generic[T], frozen=True):
@@ -64,21 +92,21 @@ class _Lines(Generic[T]):
 
 
 class Gather(Generic[T]):
-    """Runs `flush` with as many items as `fits` lets through, one call at a time."""
+    """Runs `flush` with as many items as its room holds, one call at a time."""
 
     def __init__(
         self,
         flush: Callable[[Sequence[T]], Awaitable[Outcomes]],
-        fits: Callable[[Sequence[T], T], bool],
+        room: Callable[[], Room[T]],
         turn: Callable[[T], Turn] = lambda _: (None, None),
     ) -> None:
-        """`fits` says whether one more item fits beside those gathered; the first always does.
+        """`room` gives the room of the next flush; its first item always fits.
 
         One that does not fit ends a flush and begins the next, so that no smaller ones overtake it.
         `turn` says whose an item is; by default all are one's, and keep their order.
         """
         self._flush = flush
-        self._fits = fits
+        self._room = room
         self._waiting = _Lines(turn)
         self._arrived = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -121,7 +149,9 @@ class Gather(Generic[T]):
     async def _once(self) -> None:
         items: list[T] = []
         done: list[asyncio.Future[None]] = []
-        while handed := self._waiting.take(lambda item: not items or self._fits(items, item)):
+        room = self._room()
+        while handed := self._waiting.take(lambda item: not items or room.fits(item)):
+            room.take(handed.item)
             items.append(handed.item)
             done.append(handed.done)
         try:

@@ -66,7 +66,7 @@ class Moves:
     def __init__(self, aws: Aws, now: Callable[[], int]) -> None:
         # What is told beside a move is an event, and has its place in the log.
         self._stamps = Stamps(aws, now)
-        self._gather = Gather(self._flush, _fits, _turn)
+        self._gather = Gather(self._flush, _Room, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -126,13 +126,24 @@ class Moves:
         return superseded
 
 
-def _fits(gathered: Sequence[Move], move: Move) -> bool:
-    # A transaction names no row twice: a second move of one delivery waits for the next.
-    return (
-        len(gathered) < LARGEST_MOVES
-        and sum(each.actions for each in gathered) + move.actions <= LARGEST_TRANSACTION
-        and all(each.key != move.key for each in gathered)
-    )
+class _Room:
+    """Of a request: so many moves and writes, and each delivery once."""
+
+    def __init__(self) -> None:
+        self._actions = 0
+        self._keys = set[tuple[str, str]]()
+
+    def fits(self, move: Move) -> bool:
+        # A transaction names no row twice: a second move of one delivery waits for the next.
+        return (
+            len(self._keys) < LARGEST_MOVES
+            and self._actions + move.actions <= LARGEST_TRANSACTION
+            and move.key not in self._keys
+        )
+
+    def take(self, move: Move) -> None:
+        self._actions += move.actions
+        self._keys.add(move.key)
 
 
 def _turn(move: Move) -> tuple[TenantId, None]:

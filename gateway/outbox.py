@@ -75,7 +75,7 @@ class Outbox:
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
-        self._gather = Gather(self._flush, _fits, _turn)
+        self._gather = Gather(self._flush, _Room, _turn)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -200,8 +200,18 @@ def _turn(change: Change) -> Turn:
     return change.session.tenant_id, change.session.id
 
 
-def _fits(gathered: Sequence[Change], change: Change) -> bool:
-    return (
-        sum(each.actions for each in gathered) + change.actions <= LARGEST_TRANSACTION
-        and sum(each.size for each in gathered) + change.size <= LARGEST_REQUEST
-    )
+class _Room:
+    """Of a transaction: so many writes and bytes."""
+
+    def __init__(self) -> None:
+        self._actions = self._size = 0
+
+    def fits(self, change: Change) -> bool:
+        return (
+            self._actions + change.actions <= LARGEST_TRANSACTION
+            and self._size + change.size <= LARGEST_REQUEST
+        )
+
+    def take(self, change: Change) -> None:
+        self._actions += change.actions
+        self._size += change.size

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.aws import Aws
-from gateway.gather import Gather, Outcomes
+from gateway.gather import Gather, Most, Outcomes
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.orders import Orders
@@ -91,7 +92,7 @@ class ShardInbox:
         self._in_hand: dict[str, _InHand] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self._deletions: Gather[str] = Gather(self._delete, _ten)
+        self._deletions: Gather[str] = Gather(self._delete, partial(Most, queue.LARGEST_BATCH))
         self._stopping = False
         self._work = asyncio.TaskGroup()
         self._poller: asyncio.Task[None] | None = None
@@ -336,10 +337,6 @@ class ShardInbox:
             case Fate.GIVE_BACK:
                 defect = fault if settlement.reason == "defect" else None
                 log.warning("command.given_back", extra=known, exc_info=defect)
-
-
-def _ten(gathered: Sequence[str], _: str) -> bool:
-    return len(gathered) < queue.LARGEST_BATCH
 
 
 class _CutOffError(Exception):

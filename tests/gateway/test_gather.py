@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.gather import Gather, Outcomes
+from gateway.gather import Gather, Most, Outcomes
 
 
-def three(gathered: Sequence[int], _: int) -> bool:
-    return len(gathered) < 3
+def three() -> Most:
+    return Most(3)
 
 
 async def test_what_comes_in_during_a_flush_shares_the_next() -> None:
@@ -96,10 +97,7 @@ async def flushes(items: Sequence[Item], size: int) -> list[list[Item]]:
         flushed.append(list(gathered))
         return [None] * len(gathered)
 
-    def fits(gathered: Sequence[Item], _: Item) -> bool:
-        return len(gathered) < size
-
-    async with Gather(flush, fits, owner_and_line) as gather:
+    async with Gather(flush, partial(Most, size), owner_and_line) as gather:
         await asyncio.gather(*(gather.add(item) for item in items))
     return flushed
 
@@ -143,10 +141,17 @@ async def test_what_does_not_fit_begins_the_next_flush() -> None:
         flushed.append(list(items))
         return [None] * len(items)
 
-    def fits(gathered: Sequence[tuple[str, int]], item: tuple[str, int]) -> bool:
-        return sum(size for _, size in gathered) + item[1] <= 10
+    class Ten:
+        def __init__(self) -> None:
+            self._left = 10
+
+        def fits(self, item: tuple[str, int]) -> bool:
+            return item[1] <= self._left
+
+        def take(self, item: tuple[str, int]) -> None:
+            self._left -= item[1]
 
     small, large = [(f"s{number}", 4) for number in range(3)], ("large", 9)
-    async with Gather(flush, fits, lambda item: (item[0], None)) as gather:
+    async with Gather(flush, Ten, lambda item: (item[0], None)) as gather:
         await asyncio.gather(*(gather.add(item) for item in [small[0], large, *small[1:]]))
     assert flushed == [[small[0]], [large], small[1:]]
