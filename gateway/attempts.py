@@ -1,7 +1,9 @@
 """What the log says of an attempt: everything a person needs to mend a receiver, and no secret."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, assert_never
+
+import msgspec
 
 from gateway.delivery import (
     Answer,
@@ -61,7 +63,7 @@ def logged(
         response_headers={
             name: without(value, theirs) for name, value in exchange.response_headers.items()
         },
-        response_body=without(exchange.response_body.decode(errors="replace"), theirs),
+        response_body=_cut_without(exchange.response_body.decode(errors="replace"), theirs),
         response_cut=exchange.response_cut,
     )
 
@@ -91,11 +93,29 @@ def own_values(headers: Mapping[str, str], names: Collection[str]) -> tuple[str,
     """The values of the tenant's own headers that could be a credential, or end with one."""
     values = (value for name, value in headers.items() if name in names)
     words = (word for value in values for word in (value, *value.split()[-1:]))
-    return tuple(word for word in words if len(word) >= SHORTEST_SECRET)
+    return tuple(
+        written for word in words if len(word) >= SHORTEST_SECRET for written in _written(word)
+    )
+
+
+def _written(word: str) -> Iterable[str]:
+    """A word as it is, and as JSON has it: with its slashes escaped too, which PHP does."""
+    escaped = msgspec.json.encode(word).decode()[1:-1]
+    return dict.fromkeys((word, escaped, escaped.replace("/", r"\/")))
 
 
 def without(text: str, secrets: Sequence[str]) -> str:
     """A text without the secrets: there are receivers that answer with what they were sent."""
     for secret in secrets:
         text = text.replace(secret, MASK)
+    return text
+
+
+def _cut_without(text: str, secrets: Sequence[str]) -> str:
+    """Likewise, of a text that was cut off: it may end with a secret's beginning."""
+    text = without(text, secrets)
+    for secret in secrets:
+        for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+            if text.endswith(secret[:length]):
+                return text[:-length] + MASK
     return text

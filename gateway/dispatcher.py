@@ -205,6 +205,7 @@ class Dispatcher:
             return await self._move(delivery, held(idle, hindered, now), lost)
         if isinstance(hindered, GaveUp):
             ended = after(idle, hindered, None, now)
+            log.info("delivery.given_up", extra=_ids(ended, error=hindered.error))
             return await self._end(delivery, ended, lost, last=hindered.exhausted)
         ours = claimed(idle, now)
         lane = lane_of(ours, fresh=False)
@@ -409,7 +410,7 @@ class Dispatcher:
         """No attempt can be made any more: the one that was begun was none."""
         now = self._now()
         moved = after(released(delivery, now, now), verdict, None, now)
-        self._tell(moved, verdict, 0)
+        log.info("delivery.given_up", extra=_ids(moved, error=verdict.error))
         await self._conclude(delivery, moved)
 
     async def _hold(self, delivery: Delivery, hold: Held) -> None:

@@ -4,7 +4,8 @@ The ranges are data, from the IANA special-purpose address registries (RFC 6890 
 Python's own `is_global` changes between releases, and lets multicast, 6to4 and NAT64 through. The
 gateway asks this of every address it is about to dial; the control plane asks it early, to refuse a
 hopeless endpoint when it is made. An address of one's own network can be public by this rule, an
-IPv6 one always is: those are denied by name, and by the security group too.
+IPv6 one always is: those have to be named (`Denied`). No security group does it, because it can
+only allow, and webhooks go anywhere.
 """
 
 import re

@@ -99,6 +99,25 @@ def test_what_a_receiver_echoes_of_a_credential_is_masked(secret: str, around: s
         assert secret not in attempt.response_headers["x-echo"] or secret in MASK
 
 
+def test_a_credential_is_masked_as_json_writes_it() -> None:
+    """A receiver that answers with the headers it got mostly answers with JSON."""
+    sent = 'Basic YWJj/ZGVm"Z2hp'
+    for said in (r"YWJj/ZGVm\"Z2hp", r"YWJj\/ZGVm\"Z2hp"):
+        attempt = log_of(
+            Answer(401), GaveUp("http_401"), token=sent, body=f'{{"got":"{said}"}}'.encode()
+        )
+        assert attempt.response_body == f'{{"got":"{MASK}"}}'
+
+
+@pytest.mark.parametrize("kept", range(1, 20))
+def test_a_credential_that_was_cut_off_is_masked(kept: int) -> None:
+    """As much of it as is kept: a body's end is where ours is cut, wherever the receiver's is."""
+    sent = "Bearer 0123456789abcdef"
+    body = f"got {sent}"[: len("got Bearer ") + kept].encode()
+    attempt = log_of(Answer(401), GaveUp("http_401"), token=sent, body=body)
+    assert sent.removeprefix("Bearer ")[:SHORTEST_SECRET] not in attempt.response_body
+
+
 def test_an_attempt_that_could_not_be_signed_shows_no_request() -> None:
     """There was none."""
     exchange = Exchange(Fault("secret_unreadable"), PHASES)

@@ -724,6 +724,28 @@ async def test_one_that_cannot_be_looked_at_does_not_stop_the_sweeper(
     assert "sweep.failed" in caplog.messages
 
 
+async def test_what_is_given_up_unattempted_is_told_of_as_that(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no attempt, so the figures of attempts and their delay know nothing of it."""
+    caplog.set_level(logging.INFO)
+    time = Clock()
+    async with opened(world, time) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), "http://127.0.0.1:1/")
+        disabled = msgspec.structs.replace(endpoint, status=EndpointStatus.DISABLED)
+        await world.aws.run(webhooks.replace_endpoint(endpoint.tenant_id, endpoint, disabled))
+        in_hand, body = await owed(world, endpoint)
+        due, _ = await owed(world, endpoint, claim=False)
+        dispatcher.hand_over(in_hand, body)
+        time.ahead = 2 * due_module.GRACE
+        await dispatcher.sweep()
+        for delivery in (in_hand, due):
+            await until(came_to(world, delivery, DeliveryState.GAVE_UP))
+            assert (await row(world, delivery)).attempt == 0
+    assert caplog.messages.count("delivery.given_up") == 2
+    assert "delivery.attempted" not in caplog.messages
+
+
 class Flaky:
     """The way to AWS, on which the next request that fits is lost."""
 
