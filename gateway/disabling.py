@@ -101,7 +101,8 @@ def trouble(endpoint: Endpoint, health: Health, told: Consequence) -> EndpointTr
     since = health.failing_since
     return EndpointTrouble(
         endpoint_id=endpoint.id,
-        url=endpoint.url,
+        # Without its query, which may hold a credential: this goes to other servers.
+        url=endpoint.url.partition("?")[0],
         reason=told.reason,
         failing_since=None if since is None else clock.instant(since),
         failures=health.failures,

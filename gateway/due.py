@@ -8,6 +8,7 @@ a dead process had claimed.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -28,6 +29,8 @@ SWEEP_SECONDS: Final = 5.0
 SWEEP_PAGE: Final = 100
 SWEEP_PAGES: Final = 5
 """Of one shard in one sweep, so that no shard keeps the others waiting."""
+SWEEP_LIMIT: Final = 60.0
+"""Seconds after which no further shard is begun: a sweep that takes long must not seem to hang."""
 GRACE: Final = 2 * clock.SECOND
 """How long the sweeper leaves a due delivery to its wake-up."""
 EARLY: Final = 2 * clock.SECOND
@@ -63,6 +66,7 @@ class Due:
         self._takes = takes
         self._metrics = metrics
         self._now = now
+        self._shard = 0
         self._wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
         self._sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
 
@@ -70,30 +74,38 @@ class Due:
         return [self._sweeper, self._wakes] if self._places.delivery_queue_url else [self._sweeper]
 
     async def sweep(self) -> None:
-        """Take what is overdue in every shard of the due-index."""
-        oldest = self._now()
-        for shard in range(DUE_SHARDS):
-            for page in range(SWEEP_PAGES):
-                due = await self._aws.run(
-                    deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
-                )
-                if page == 0 and due:
-                    oldest = min(oldest, due[0].due_at or oldest)
-                by_endpoint: dict[EndpointId, list[Delivery]] = {}
-                for delivery in due:
-                    by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
-                taken = await asyncio.gather(
-                    *map(self._take_each, by_endpoint.values()), return_exceptions=True
-                )
-                for outcome in taken:
-                    if isinstance(outcome, Unavailable):
-                        raise outcome
-                    if isinstance(outcome, Exception):
-                        # It is one endpoint's matter, and must not keep the others waiting.
-                        log.error("sweep.failed", exc_info=outcome)
-                if len(due) < SWEEP_PAGE or True not in taken:
-                    break
+        """Take what is overdue, shard by shard of the due-index, as far as its time goes."""
+        oldest, ends = self._now(), time.monotonic() + SWEEP_LIMIT
+        for _ in range(DUE_SHARDS):
+            shard, self._shard = self._shard, (self._shard + 1) % DUE_SHARDS
+            oldest = min(oldest, await self._sweep(shard))
+            if time.monotonic() > ends:
+                break  # the next sweep begins with the shards that had no turn
         self._metrics.overdue.set((self._now() - oldest) / clock.SECOND)
+
+    async def _sweep(self, shard: int) -> int:
+        """When (ms) the oldest that was found was due."""
+        oldest = self._now()
+        for _ in range(SWEEP_PAGES):
+            due = await self._aws.run(
+                deliveries.due_deliveries(shard, self._now() - GRACE, SWEEP_PAGE)
+            )
+            oldest = min([oldest, *(each.due_at for each in due[:1] if each.due_at)])
+            by_endpoint: dict[EndpointId, list[Delivery]] = {}
+            for delivery in due:
+                by_endpoint.setdefault(delivery.endpoint_id, []).append(delivery)
+            taken = await asyncio.gather(
+                *map(self._take_each, by_endpoint.values()), return_exceptions=True
+            )
+            for outcome in taken:
+                if isinstance(outcome, Unavailable):
+                    raise outcome
+                if isinstance(outcome, Exception):
+                    # It is one endpoint's matter, and must not keep the others waiting.
+                    log.error("sweep.failed", exc_info=outcome)
+            if len(due) < SWEEP_PAGE or True not in taken:
+                break
+        return oldest
 
     async def _take_each(self, due: Sequence[Delivery]) -> bool:
         """One after another, so that each sees the room the last one took. True if any moved."""

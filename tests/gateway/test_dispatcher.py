@@ -309,6 +309,23 @@ async def test_two_sweepers_send_once(world: World) -> None:
     assert len(receiver.requests) == 10
 
 
+async def test_a_sweep_whose_time_is_over_goes_on_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long each takes, every part of the index has its turn."""
+    monkeypatch.setattr(due_module, "SWEEP_LIMIT", -1.0)
+    time = Clock()
+    receiver = Receiver()
+    async with served(receiver) as url, opened(world, time) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        waiting = [(await owed(world, endpoint, claim=False))[0] for _ in range(20)]
+        time.ahead = 2 * due_module.GRACE
+        for _ in range(deliveries.DUE_SHARDS):
+            await dispatcher.sweep()
+        for delivery in waiting:
+            await until(came_to(world, delivery, DeliveryState.DELIVERED))
+
+
 async def test_gone_disables_the_endpoint(world: World) -> None:
     """410 ends this delivery, and disables the endpoint for all that follow."""
     receiver = Receiver([response(410)])
