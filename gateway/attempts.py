@@ -6,7 +6,6 @@ from typing import Final, assert_never
 import msgspec
 
 from gateway.delivery import (
-    Answer,
     Delivered,
     Exchange,
     GaveUp,
@@ -55,7 +54,7 @@ def logged(
         began_at=began_at,
         outcome=outcome,
         url=endpoint.url,
-        status=result.status if isinstance(result, Answer) else None,
+        status=result.status,
         error=error_of(result),
         next_at=next_at,
         phases=exchange.phases,

@@ -58,9 +58,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why there is no answer, as a code such as `timeout` or `tls_error`."""
+    """Why there is no whole answer, as a code such as `timeout` or `tls_error`."""
 
     code: str
+    status: int | None = None
+    """Of an answer that broke off."""
 
 
 Result = Answer | Fault
@@ -221,7 +223,7 @@ def judge(delivery: Delivery, result: Result, now: int, random: Callable[[], flo
 
 def after(delivery: Delivery, verdict: Verdict, result: Result | None, now: int) -> Delivery:
     """The delivery's row after an attempt; `result` is None where none was made."""
-    status = result.status if isinstance(result, Answer) else None
+    status = None if result is None else result.status
     match verdict:
         case Delivered():
             state, due_at, error = DeliveryState.DELIVERED, None, None

@@ -120,13 +120,13 @@ class Egress:
                     attempt = _Attempt()
                 result = answer
         except TimeoutError:
-            result = Fault("timeout")
+            result = Fault("timeout", attempt.status)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or a header that the parsers refuse.
-            result = Fault(_code(error, attempt.trace))
+            result = Fault(_code(error, attempt.trace), attempt.status)
         except Exception:  # a receiver that finds a fault in a parser must not stop the others
             log.exception("egress.unforeseen")
-            result = Fault("protocol_error")
+            result = Fault("protocol_error", attempt.status)
         return Exchange(
             result=result,
             phases=attempt.trace.phases(began, time.monotonic()),
@@ -162,6 +162,7 @@ class Egress:
             allow_redirects=False,
             skip_auto_headers=("accept-encoding", "accept"),
         ) as response:
+            attempt.status = response.status
             attempt.headers = kept_headers(response.headers.items())
             while chunk := await response.content.read(LARGEST_ANSWER - len(attempt.body)):
                 attempt.body += chunk
@@ -180,6 +181,7 @@ class _Attempt:
     """What is known of an answer so far, also when it ends before its end."""
 
     trace: Trace = field(default_factory=lambda: Trace(time.monotonic))
+    status: int | None = None
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytearray = field(default_factory=bytearray)
     cut: bool = False

@@ -43,11 +43,14 @@ class Trace:
         return "securing" in self.marks and "ready" not in self.marks
 
     def phases(self, began: float, ended: float) -> Phases:
-        """What became of the time between. A part that was cut short lasted until the end."""
+        """What became of the time between.
+
+        A part that was cut short lasted until the end; a first byte that did not come is none.
+        """
         lengths = {
             part: _ms(self.marks[first], self._end(ends, ended))
             for part, (first, ends) in _PARTS.items()
-            if first in self.marks
+            if first in self.marks and (part != "first_byte" or "heard" in self.marks)
         }
         return Phases(total=_ms(began, ended), **lengths)
 

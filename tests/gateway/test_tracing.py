@@ -61,12 +61,12 @@ def test_a_mark_is_its_first_time() -> None:
 
 @pytest.mark.parametrize("way", [NEW, KEPT], ids=["new", "kept"])
 def test_parts_add_up_to_no_more_than_the_whole(way: tuple[Mark, ...]) -> None:
-    """Wherever an attempt ends, each part that began is there."""
+    """Wherever an attempt ends, each part that began is there; a first byte only if it came."""
     for length in range(len(way) + 1):
         marks = way[:length]
         phases = traced(*marks).phases(0, length + 1)
         parts = (phases.dns, phases.connect, phases.tls, phases.first_byte)
-        begun = {"resolving", "dialling", "securing", "asked"} & set(marks)
+        begun = {"resolving", "dialling", "securing", "heard"} & set(marks)
         assert sum(part is not None for part in parts) == len(begun)
         assert sum(part or 0 for part in parts) <= phases.total
 
