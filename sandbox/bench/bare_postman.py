@@ -20,8 +20,8 @@ from shared.ids import EventId, SessionId
 from shared.signing import sign_webhook, webhook_secret
 
 AT_ONCE: Final = 200
-"""Posts under way: as many as ours has to eight tenants, each of whom may have a ninth of the slots.
-More at a time cost more each."""
+"""Posts under way: as many as ours has to eight tenants, each of whom may have a ninth of the
+slots. More at a time cost more each."""
 
 
 class BarePostman:
