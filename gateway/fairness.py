@@ -365,8 +365,10 @@ class Turns(Generic[T]):
         return None
 
     def _take_of(self, tenant: _Tenant[T], lane: Lane, *, slow: bool) -> Slot[T]:
-        # Whoever has had a turn goes to the end when it is settled.
-        endpoint_id, endpoint = tenant.ready[lane, slow].popitem(last=False)
+        # Whoever has had a turn goes to the end, if it stays.
+        ready = tenant.ready[lane, slow]
+        endpoint_id, endpoint = next(iter(ready.items()))
+        ready.move_to_end(endpoint_id)
         job = endpoint.waiting[lane].popleft()
         slot = Slot(job, tenant.id, endpoint_id, lane, slow, endpoint.known.epoch)
         self._count(tenant, lane, -1)
@@ -421,8 +423,10 @@ class Turns(Generic[T]):
             queue = self._queues[each]
             if free and slow is endpoint.known.slow and endpoint.waiting[lane]:
                 ready.setdefault(endpoint.id, endpoint)
-            else:
+            elif ready:
                 ready.pop(endpoint.id, None)
+            else:
+                continue
             if ready:
                 queue.put(tenant, tenant.held(slow=slow))
             else:

@@ -19,8 +19,9 @@ from shared import clock
 from shared.ids import EventId, SessionId
 from shared.signing import sign_webhook, webhook_secret
 
-AT_ONCE: Final = 64
-"""Posts under way: as many as ours has to eight endpoints at first."""
+AT_ONCE: Final = 200
+"""Posts under way: as many as ours has to eight tenants, each of whom may have a ninth of the
+slots. More at a time cost more each."""
 
 
 class BarePostman:

@@ -129,14 +129,17 @@ class Parts:
 
 @asynccontextmanager
 async def run_parts(
-    settings: Settings, aws: Aws, now: Callable[[], int] = clock.millis
+    settings: Settings,
+    aws: Aws,
+    now: Callable[[], int] = clock.millis,
+    dispatching: type[Dispatcher] = Dispatcher,
 ) -> AsyncGenerator[Parts]:
     """Join them as `gateway.run` does."""
     keyring = Keyring.parse(settings.secret)
     metrics = Metrics()
     async with aws, Egress(settings.webhook_targets) as egress, asyncio.TaskGroup() as tasks:
         directory = Directory(aws, keyring.seals, memory=settings.endpoint_memory)
-        dispatcher = Dispatcher(
+        dispatcher = dispatching(
             places=settings, aws=aws, directory=directory, egress=egress, metrics=metrics, now=now
         )
         async with dispatcher:

@@ -2,8 +2,8 @@
 
 Executed as `postman.py STORE SINK_URL` in a gateway's environment; speaks one JSON object a line
 over stdin and stdout. STORE is `aws`, `counted` (the same, each request's purpose noted: that
-costs), `memory`, or `distant` (memory that answers as late as AWS does). Logs go to stderr as the
-gateway's do.
+costs), `memory`, `distant` (memory that answers as late as AWS does), or `apart` (memory to read
+from, and what becomes of deliveries is written nowhere). Logs go to stderr as the gateway's do.
 """
 
 import asyncio
@@ -16,14 +16,21 @@ from typing import Any, Final, Self
 
 from gateway import garbage
 from gateway.aws import Aws
+from gateway.dispatcher import Dispatcher
 from gateway.frames import Entry
 from gateway.recorder import Recorder
+from gateway.recording import Change, change_of
+from sandbox.bench.bed import BenchError
 from sandbox.bench.errand import Told, obey
 from sandbox.bench.memory_aws import MemoryAws
 from sandbox.bench.parts import CountingAws, Parts, run_parts
+from sandbox.bench.unwritten import Unwritten
 from sandbox.bench.workload import entries
-from shared import env, logs
+from shared import clock, env, logs
+from shared.delivery import DeliveryState
 from shared.ids import TenantId
+from shared.store import webhooks
+from shared.store.dynamo import Range
 
 TENANTS: Final = 8
 LINES: Final = 2
@@ -64,6 +71,34 @@ class Postman:
                 line.take(lot)
             await self._parts.settled(self._lines)
         return {"deliveries": sum(map(len, lots)), **spent.told()}
+
+    async def deliver(self, *, events: int) -> Told:
+        """As many deliveries to the dispatcher alone, claimed, as the outbox hands them over."""
+        changes = [
+            change
+            for line in self._lines
+            for change in await self._changes(line, events // len(self._lines))
+        ]
+        handed = [
+            (each, change.event.body.encode()) for change in changes for each in change.deliveries
+        ]
+        if not all(each.state is DeliveryState.SENDING for each, _ in handed):
+            raise BenchError("the dispatcher has no room for that many")
+        with Spent(self._parts.aws) as spent:
+            for delivery, body in handed:
+                self._parts.dispatcher.hand_over(delivery, body)
+            await self._parts.settled(())
+        return {"deliveries": len(handed), **spent.told()}
+
+    async def _changes(self, line: Recorder, number: int) -> list[Change]:
+        """What the outbox makes of a line's next entries."""
+        tenant_id = line.session.tenant_id
+        page = await self._parts.aws.run(webhooks.every_endpoint(tenant_id, Range(limit=1)))
+        now, born = clock.millis(), self._parts.dispatcher.born
+        return [
+            change_of(line.session, entry.event, page.rows, now, born)
+            for entry in self._next(line, number)
+        ]
 
     async def alone(self, *, events: int, apart: float) -> Told:
         """One event at a time, each when the one before is done."""
@@ -170,6 +205,7 @@ STORES: Final[dict[str, Callable[[Any], Aws]]] = {
     "aws": Aws,
     "counted": CountingAws,
     "memory": MemoryAws,
+    "apart": MemoryAws,
     "distant": lambda places: MemoryAws(places, DISTANT_SECONDS),
 }
 
@@ -178,12 +214,13 @@ async def main(store: str, sink: str) -> None:
     settings = env.settings()
     logs.configure(settings.log_level)
     garbage.settle()
-    async with run_parts(settings, STORES[store](settings)) as parts:
+    dispatching = Unwritten if store == "apart" else Dispatcher
+    async with run_parts(settings, STORES[store](settings), dispatching=dispatching) as parts:
         postman = Postman(parts, sink)
         await postman.prepare()
         await obey(
             {
-                "drive": postman.drive,
+                "drive": postman.deliver if store == "apart" else postman.drive,
                 "alone": postman.alone,
                 "steady": postman.steady,
             }
