@@ -186,13 +186,7 @@ def _beginning(begin: str | None, now: int) -> str:
             # What has not settled yet may be what is happening now.
             return store.place_at(now - SETTLE)
         case _:
-            try:
-                instant = msgspec.convert(begin, datetime)
-            except msgspec.ValidationError:
-                raise invalid_parameter(
-                    "from", "malformed", "It is `beginning`, `now`, or an instant (RFC 3339)."
-                ) from None
-            since = moment("from", instant)
+            since = moment("from", begin, or_else="`beginning`, `now`, or ")
             if since > now:
                 # The cursor would lie ahead of events that nobody then sees.
                 raise invalid_parameter("from", "out_of_range", "It must not be later than now.")
