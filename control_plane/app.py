@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
@@ -96,7 +96,7 @@ def create_app(
         request_class=Call,
         exception_handlers={**problems.HANDLERS},
         request_max_body_size=LARGEST_BODY,
-        before_request=_take_body,
+        before_request=_check,
         openapi_config=None,
         state=State(
             {"plane": plane, "document": cache(lambda: openapi.document(_routes(plane), settings))}
@@ -109,8 +109,13 @@ def create_app(
     return app
 
 
-async def _take_body(request: Request[Any, Any, Any]) -> None:
-    """Read the body, if there is one: its bound holds on routes that have no use for it, too."""
+async def _check(request: Request[Any, Any, Any]) -> None:
+    """What holds on every route."""
+    if "auth" in request.scope and request.method != "OPTIONS":
+        # Those for anybody are lenient: a load balancer or a browser may append what it likes.
+        # OPTIONS tells of every method of a path, whatever each of them takes.
+        cast("Call", request).check_query()
+    # The body's bound holds on routes that have no use for one, too.
     if {"content-length", "transfer-encoding"} & set(request.headers):
         await request.body()
 

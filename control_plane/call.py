@@ -10,10 +10,11 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import QueryParameter
 
 from control_plane.auth import Caller
 from control_plane.plane import Plane
-from control_plane.problems import Problem, misfit
+from control_plane.problems import Problem, invalid_parameter, misfit
 from shared.ids import TenantId
 
 T = TypeVar("T")
@@ -54,6 +55,20 @@ class Call(Request[None, Caller, State]):
             return work()
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
+    def check_query(self) -> None:
+        """Raise Problem for a parameter that the route does not know, or that is given twice."""
+        if not self.scope["query_string"]:
+            return
+        known = _parameters(self.route_handler)
+        seen = set[str]()
+        for name, _ in self.query_params.multi_items():
+            if name not in known:
+                detail = f"The parameter is not known here. Known: {', '.join(known) or 'none'}."
+                raise invalid_parameter(name[:100], "unknown", detail)
+            if name in seen:
+                raise invalid_parameter(name, "repeated", "The parameter is given more than once.")
+            seen.add(name)
+
     async def body(self) -> bytes:
         """The body; none at all is an object without fields."""
         return await super().body() or EMPTY
@@ -80,6 +95,17 @@ class Call(Request[None, Caller, State]):
             raise misfit(error, _decoder(self.route_handler).type) from None
         except (UnicodeDecodeError, RecursionError):
             raise misfit(msgspec.DecodeError()) from None
+
+
+@cache
+def _parameters(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """What a handler's arguments from the query are called there; each takes a single value."""
+    fields = handler.parsed_fn_signature.parameters.items()
+    return tuple(
+        field.kwarg_definition.name or argument
+        for argument, field in fields
+        if isinstance(field.kwarg_definition, QueryParameter)
+    )
 
 
 @cache

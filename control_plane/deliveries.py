@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from control_plane import paging
 from control_plane.call import Call
 from control_plane.endpoints import ITEM, found
-from control_plane.events import LATEST, Order, check_filters, moment
+from control_plane.events import Order, check_filters, span
 from control_plane.fields import instant
 from control_plane.idempotency import reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
@@ -108,11 +108,16 @@ OfSession = Annotated[
     str | None, QueryParameter(description="Only deliveries of this session's events.")
 ]
 Since = Annotated[
-    datetime | None,
-    QueryParameter(description="Only of events not before this instant (RFC 3339)."),
+    str | None,
+    QueryParameter(
+        format="date-time", description="Only of events not before this instant (RFC 3339)."
+    ),
 ]
 Until = Annotated[
-    datetime | None, QueryParameter(description="Only of events before this instant (RFC 3339).")
+    str | None,
+    QueryParameter(
+        format="date-time", description="Only of events before this instant (RFC 3339)."
+    ),
 ]
 Which = Annotated[Order, QueryParameter(description="Which events' deliveries come first.")]
 
@@ -136,10 +141,7 @@ async def list_deliveries(
     They are kept for thirty days. A page may be short, or empty, with more to come.
     """
     check_filters(kind, session_id)
-    between = (
-        ids.floor(ids.EVENT, 0 if since is None else moment("since", since)),
-        ids.floor(ids.EVENT, LATEST if until is None else moment("until", until)),
-    )
+    between = span(since, until)
     choice = Choice(
         states=() if state_ is None else (state_,),
         types=() if kind is None or kind == "*" else (kind,),

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.call import Call
+from control_plane.contention import contended, tries
 from control_plane.fields import instant
 from control_plane.problems import Problem, not_found
 from shared import clock, headers, ids
-from shared.errors import Contended
 from shared.ids import EndpointId
 from shared.store import webhooks as store
 from shared.webhook import DISABLED_AFTER, LONGEST_URL, Endpoint, EndpointStatus, live_retired
@@ -20,8 +20,6 @@ from shared.webhook import DISABLED_AFTER, LONGEST_URL, Endpoint, EndpointStatus
 PATH: Final = "/v1/webhooks"
 ITEM: Final = f"{PATH}/{{endpoint_id:str}}"
 
-CHANGE_ATTEMPTS: Final = 4
-"""Times a change is made again on top of another that came between."""
 LARGEST_FILTER: Final = 50
 """Sessions or event patterns of one endpoint: each event is matched against all of them."""
 
@@ -199,11 +197,10 @@ def changed(
             hands the very endpoint back where there is nothing to change.
 
     Raises:
-        Problem: there is no such endpoint, or `change` refuses.
-        Contended: others kept changing it.
+        Problem: there is no such endpoint, `change` refuses, or others kept changing it.
     """
     plane = call.plane
-    for _ in range(CHANGE_ATTEMPTS):
+    for _ in tries():
         before = found(call, endpoint_id)
         after = change(before)
         if after is before:
@@ -211,7 +208,7 @@ def changed(
         after = msgspec.structs.replace(after, updated_at=plane.now())
         if plane.aws.run(store.replace_endpoint(call.tenant_id, before, after)):
             return before, after
-    raise Contended("endpoint.change")
+    raise contended()
 
 
 def enabled(endpoint: Endpoint, to_do: str) -> Endpoint:

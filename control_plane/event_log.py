@@ -86,7 +86,7 @@ Begin = Annotated[
         name="from",
         max_length=40,
         description="Where to begin without a cursor: `beginning` (as far back as the log goes, "
-        "which is meant where nothing is said), `now`, or an instant (RFC 3339).",
+        "which is meant where nothing is said), `now`, or an instant (RFC 3339) not after now.",
     ),
 ]
 Limit = Annotated[
@@ -186,13 +186,11 @@ def _beginning(begin: str | None, now: int) -> str:
             # What has not settled yet may be what is happening now.
             return store.place_at(now - SETTLE)
         case _:
-            try:
-                instant = msgspec.convert(begin, datetime)
-            except msgspec.ValidationError:
-                raise invalid_parameter(
-                    "from", "malformed", "It is `beginning`, `now`, or an instant (RFC 3339)."
-                ) from None
-            return store.place_at(max(moment("from", instant), oldest))
+            since = moment("from", begin, or_else="`beginning`, `now`, or ")
+            if since > now:
+                # The cursor would lie ahead of events that nobody then sees.
+                raise invalid_parameter("from", "out_of_range", "It must not be later than now.")
+            return store.place_at(max(since, oldest))
 
 
 ROUTES: Final = [read_event_log]

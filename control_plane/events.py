@@ -57,9 +57,12 @@ Kind = Annotated[
     str | None, QueryParameter(name="type", description="An event type, or `message.*`.")
 ]
 Since = Annotated[
-    datetime | None, QueryParameter(description="Not before this instant (RFC 3339).")
+    str | None,
+    QueryParameter(format="date-time", description="Not before this instant (RFC 3339)."),
 ]
-Until = Annotated[datetime | None, QueryParameter(description="Before this instant (RFC 3339).")]
+Until = Annotated[
+    str | None, QueryParameter(format="date-time", description="Before this instant (RFC 3339).")
+]
 OfSession = Annotated[str | None, QueryParameter(description="Only this session's events.")]
 Which = Annotated[Order, QueryParameter(description="Which come first.")]
 
@@ -78,10 +81,7 @@ async def list_events(
 ) -> Response[PageOut[EventOut]]:
     """List events by type, session and time. They are kept for thirty days."""
     check_filters(kind, session_id)
-    between = (
-        ids.floor(ids.EVENT, 0 if since is None else moment("since", since)),
-        ids.floor(ids.EVENT, LATEST if until is None else moment("until", until)),
-    )
+    between = span(since, until)
     name = f"events|{kind}|{session_id}|{between}|{order}"
     rows = paging.page(request, name, limit, cursor, newest_first=order is Order.NEWEST)
     if between[0] >= between[1]:
@@ -159,11 +159,26 @@ def check_filters(kind: str | None, session_id: str | None) -> None:
         raise invalid_parameter("session_id", "malformed", "This is not a session's id.")
 
 
-def moment(name: str, given: datetime) -> int:
-    """A parameter's instant in milliseconds. Raises Problem where it does not say its offset."""
-    if given.tzinfo is None:
+def span(since: str | None, until: str | None) -> tuple[str, str]:
+    """The events' ids between which a list's lie. Raises Problem."""
+    first = 0 if since is None else moment("since", since)
+    end = LATEST if until is None else moment("until", until)
+    if first > end:
+        raise invalid_parameter("since", "out_of_range", "`since` must not lie after `until`.")
+    return ids.floor(ids.EVENT, first), ids.floor(ids.EVENT, end)
+
+
+def moment(name: str, given: str, *, or_else: str = "") -> int:
+    """A parameter's instant in milliseconds. Raises Problem, with what else it may be."""
+    # Litestar's own reading of a datetime takes a bare number, too, for seconds of Unix time.
+    try:
+        instant = msgspec.convert(given, datetime)
+    except msgspec.ValidationError:
+        detail = f"It is {or_else}an instant (RFC 3339), as in 2026-11-22T10:00:00Z."
+        raise invalid_parameter(name, "malformed", detail) from None
+    if instant.tzinfo is None:
         raise invalid_parameter(name, "no_offset", "An instant says its offset, as in …Z.")
-    return min(max(int(given.timestamp() * 1000), 0), LATEST)
+    return min(max(int(instant.timestamp() * 1000), 0), LATEST)
 
 
 def shown(row: StoredEvent) -> EventOut:

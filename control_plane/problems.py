@@ -48,6 +48,9 @@ KINDS: Final[dict[str, Kind]] = {
     "method_not_allowed": Kind(405, "No such method here", "See `Allow`."),
     "not_acceptable": Kind(406, "No such representation", "Ask for one of those named."),
     "conflict": Kind(409, "Not in this state", "See `detail`."),
+    "contended": Kind(
+        409, "Others are changing it at the same moment", "Repeat it after `Retry-After`."
+    ),
     "session_cannot_send": Kind(409, "The session cannot send", "See `detail` and `state`."),
     "request_running": Kind(
         409, "A request with this idempotency key is running", "Repeat it after `Retry-After`."
@@ -258,9 +261,7 @@ def _on_problem(request: Request[Any, Any, Any], error: Problem) -> Response[Pro
     return _respond(request, error)
 
 
-def _on_unavailable(
-    request: Request[Any, Any, Any], error: Unavailable | Contended
-) -> Response[ProblemOut]:
+def _on_unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Response[ProblemOut]:
     log.warning(
         "request.unavailable",
         extra=fields(request_id=request.scope["state"].get("request_id"), cause=str(error)),
@@ -268,6 +269,19 @@ def _on_unavailable(
     detail = "What this request needs did not answer in time. Nothing is known to be done."
     headers = {"Retry-After": str(RETRY_SECONDS)}
     return _respond(request, Problem("unavailable", detail, headers=headers))
+
+
+def _on_contended(request: Request[Any, Any, Any], error: Contended) -> Response[ProblemOut]:
+    """Others kept winning, somewhere within the work; whoever knows more raises a problem."""
+    log.warning(
+        "request.contended",
+        extra=fields(request_id=request.scope["state"].get("request_id"), cause=str(error)),
+    )
+    detail = (
+        "Others are changing the same thing at the same moment. This is not done, or not wholly."
+    )
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return _respond(request, Problem("contended", detail, headers=headers))
 
 
 def _on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemOut]:
@@ -321,7 +335,7 @@ def _on_defect(request: Request[Any, Any, Any], error: Exception) -> Response[Pr
 HANDLERS: Final[dict[type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
     Problem: _on_problem,
     Unavailable: _on_unavailable,
-    Contended: _on_unavailable,
+    Contended: _on_contended,
     HTTPException: _on_http,
     Exception: _on_defect,
 }

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from control_plane import paging, waiting
 from control_plane.call import Call
+from control_plane.contention import contended, tries
 from control_plane.endpoints import ITEM, LARGEST_FILTER, enabled, found
 from control_plane.fields import instant
 from control_plane.idempotency import Answer, once, reply
@@ -23,7 +24,6 @@ from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import Problem, invalid_value, not_found
 from shared import clock, events, ids
 from shared.delivery import DeliveryState
-from shared.errors import Contended
 from shared.ids import EndpointId, RecoveryId, SessionId
 from shared.recovery import (
     HIGHEST_RATE,
@@ -50,8 +50,6 @@ COUNTED_ROWS: Final = 2_000
 """Rows of one counting read; DynamoDB ends it at a megabyte, which is about as many."""
 COUNTING_READS: Final = 50
 """At some twenty milliseconds each, they stay far below an HTTP API's thirty seconds."""
-CHANGES: Final = 8
-"""Times a cancellation is made again on top of a step that came between."""
 
 
 class Recoverable(StrEnum):
@@ -224,7 +222,7 @@ async def cancel_recovery(
     """
 
     def work() -> Answer[RecoveryOut]:
-        for _ in range(CHANGES):
+        for _ in tries():
             job = _found(request, endpoint_id, recovery_id)
             if job.state is RecoveryState.CANCELLED:
                 return Answer(200, shown(job))
@@ -237,7 +235,7 @@ async def cancel_recovery(
             ended = over(job, RecoveryState.CANCELLED, request.plane.now())
             if request.plane.aws.run(store.finish(request.tenant_id, job, ended)):
                 return Answer(200, shown(ended))
-        raise Contended("recovery.cancel")
+        raise contended()
 
     return (await once(request, work)).response
 

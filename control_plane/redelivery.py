@@ -9,13 +9,14 @@ from litestar.params import FromPath
 
 from control_plane import waiting
 from control_plane.call import Call
+from control_plane.contention import contended, tries
 from control_plane.deliveries import ONE, DeliveryOut, find, shown
 from control_plane.endpoints import enabled, found
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import Problem, not_found
 from shared import clock, events, ids, queue
 from shared.delivery import Delivery, DeliveryState, Trigger, Wake
-from shared.errors import Contended, Unavailable
+from shared.errors import Unavailable
 from shared.events import EndpointTrouble, Exhaustion
 from shared.ids import EndpointId, EventId
 from shared.logs import fields
@@ -28,8 +29,6 @@ from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
 
-MOVES: Final = 4
-"""Times a delivery is moved again on top of another's move that came between."""
 LONGEST_SENDING: Final = 15
 """Seconds after which an attempt that has begun is over."""
 
@@ -104,7 +103,7 @@ def is_settled(delivery: Delivery, before: int) -> bool:
 def _due_now(call: Call, endpoint: Endpoint, event_id: EventId) -> Delivery:
     """The event's delivery, made due now or made at all."""
     now = call.plane.now()
-    for _ in range(MOVES):
+    for _ in tries():
         before = find(call, endpoint.id, event_id)
         event = call.plane.aws.run(event_store.read_event(call.tenant_id, event_id))
         if event is None or event.recorded_at + KEEP <= now:
@@ -123,10 +122,23 @@ def _due_now(call: Call, endpoint: Endpoint, event_id: EventId) -> Delivery:
                 "It is being sent right now; see what becomes of it.",
                 headers={"Retry-After": str(min(left, LONGEST_SENDING) + 1)},
             )
+        if _is_asked_for(before, call.plane.now()):
+            return before
         moved = redelivered(before, Trigger.REDELIVERY, now, now)
         if call.plane.aws.run(store.move_delivery(call.tenant_id, before, moved)):
             return moved
-    raise Contended("delivery.redeliver")
+    raise contended()
+
+
+def _is_asked_for(delivery: Delivery, now: int) -> bool:
+    """Whether another redelivery has just made it due, and nothing came of it yet."""
+    return (
+        delivery.state is DeliveryState.WAITING
+        and delivery.trigger is Trigger.REDELIVERY
+        and delivery.attempt == delivery.scheduled_from
+        and delivery.due_at is not None
+        and delivery.due_at <= now
+    )
 
 
 def _first(endpoint: Endpoint, event: StoredEvent, now: int) -> Delivery:

@@ -1,12 +1,13 @@
 """The log of deliveries, and doing one again."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
+from control_plane import contention
 from control_plane import deliveries as resource
-from control_plane import redelivery
 from control_plane.event_examples import examples
 from shared import clock, events, ids
 from shared.aws import Op, Params, done
@@ -87,7 +88,7 @@ def test_deliveries_are_listed_by_state_type_session_and_time(
     assert seen(f"session_id={session_id}&state=gave_up") == [0]
     assert seen(f"since={instant(1)}&until={instant(4)}") == [3, 2, 1]
     assert seen(f"since={instant(1)}&state=gave_up") == [4]
-    assert seen(f"since={instant(4)}&until={instant(1)}") == []
+    assert seen(f"since={instant(4)}&until={instant(4)}") == []
 
 
 def test_a_delivery_is_shown_as_it_stands(tenant: Tenant, endpoint: str) -> None:
@@ -165,6 +166,10 @@ def test_a_cursor_is_good_for_its_list_only(tenant: Tenant, endpoint: str) -> No
         ("type=message.lost", "type"),
         ("session_id=x", "session_id"),
         ("since=yesterday", "since"),
+        ("since=1795317861", "since"),
+        ("until=1795317861.5", "until"),
+        ("since=", "since"),
+        ("since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
         ("until=2026-01-01T00:00:00", "until"),
         ("order=random", "order"),
         ("limit=0", "limit"),
@@ -480,11 +485,49 @@ def test_a_queue_that_does_not_answer_delays_a_redelivery_only(
     assert tenant.delivery(endpoint, happened).state is DeliveryState.WAITING
 
 
+@pytest.mark.parametrize("owed", [True, False])
+def test_redeliveries_at_once_are_one(tenant: Tenant, endpoint: str, *, owed: bool) -> None:
+    """Each is accepted: whoever finds the event due already has what it asked for."""
+    happened = tenant.happened("message.sent")
+    if owed:
+        tenant.owed(endpoint, happened)
+    path = f"{PATH}/{endpoint}/deliveries/{happened}/redeliver"
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(tenant.post, [path] * 36))
+
+    assert {answer.status_code for answer in answers} == {202}
+    row = tenant.delivery(endpoint, happened)
+    assert (row.state, row.trigger) == (DeliveryState.WAITING, Trigger.REDELIVERY)
+
+
+def test_a_redelivery_waits_for_no_later_one(tenant: Tenant, endpoint: str) -> None:
+    """A redelivery's own retry, due later, is replaced as any other."""
+    happened = tenant.happened("message.sent")
+    tenant.owed(
+        endpoint,
+        happened,
+        state=DeliveryState.WAITING,
+        trigger=Trigger.REDELIVERY,
+        attempt=3,
+        scheduled_from=2,
+        due_at=clock.millis() + clock.HOUR,
+    )
+
+    answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
+
+    assert answer.status_code == 202
+    row = tenant.delivery(endpoint, happened)
+    assert row.due_at is not None
+    assert row.due_at <= clock.millis()
+    assert row.scheduled_from == 3
+
+
 def test_a_delivery_that_keeps_moving_is_said_to(
     tenant: Tenant, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503: ask again. The same where it comes into being meanwhile."""
-    monkeypatch.setattr(redelivery, "MOVES", 1)
+    """409: ask again, nothing was changed. The same where it comes into being meanwhile."""
+    monkeypatch.setattr(contention, "TRIES", 1)
     happened = tenant.happened("message.sent")
     plain = deliveries.read_delivery
 
@@ -499,6 +542,8 @@ def test_a_delivery_that_keeps_moving_is_said_to(
 
     answer = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
 
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (409, "contended")
+    assert "Nothing was changed." in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) > 0
     again = tenant.post(f"{PATH}/{endpoint}/deliveries/{happened}/redeliver")
     assert (again.status_code, again.json()["attempts"]) == (202, 11)

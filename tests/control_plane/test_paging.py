@@ -9,7 +9,7 @@ from control_plane import limits
 from control_plane.limits import FIRST_CHUNK, LARGEST_CHUNK, Limiter
 from control_plane.problems import KINDS, QUOTA_EXCEEDED, ProblemOut, misfit
 from shared import clock
-from shared.errors import Unavailable
+from shared.errors import Contended, Unavailable
 from shared.ids import TenantId
 from tests.control_plane.conftest import Stage, Tenant
 
@@ -235,6 +235,23 @@ def test_an_aws_that_does_not_answer_is_503(
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
+    assert "dynamodb" not in answer.text
+
+
+def test_others_who_keep_winning_are_409(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `Retry-After`, and without saying that nothing was done, where nobody knows."""
+
+    def contested(op: object) -> object:
+        raise Contended("dynamodb.transact_write_items")
+
+    tenant.get("/v1/sessions")
+    with monkeypatch.context() as patch:
+        patch.setattr(tenant.stage.aws, "run", contested)
+        answer = tenant.get("/v1/keys")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "contended")
+    assert answer.headers["retry-after"] == "1"
+    assert "othing" not in answer.json()["detail"]
     assert "dynamodb" not in answer.text
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane import contention
 from control_plane import recoveries as resource
 from shared import clock, ids
 from shared.delivery import DeliveryState, Trigger
@@ -206,10 +207,10 @@ def test_a_step_between_does_not_lose_a_cancellation(
         return plain(tenant_id, seen, ended)
 
     monkeypatch.setattr(recoveries, "finish", contested)
-    monkeypatch.setattr(resource, "CHANGES", 1)
+    monkeypatch.setattr(contention, "TRIES", 1)
     lost = tenant.post(f"{PATH}/{endpoint}/recoveries/{body['id']}/cancel")
-    assert (lost.status_code, lost.json()["code"]) == (503, "unavailable")
-    monkeypatch.setattr(resource, "CHANGES", 2)
+    assert (lost.status_code, lost.json()["code"]) == (409, "contended")
+    monkeypatch.setattr(contention, "TRIES", 2)
     steps = iter([True])
 
     answer = tenant.post(f"{PATH}/{endpoint}/recoveries/{body['id']}/cancel")

@@ -8,9 +8,11 @@ import httpx
 import msgspec
 import pytest
 
+from control_plane import contention
 from control_plane import webhooks as resource
 from shared import clock, headers, sealing
-from shared.ids import EndpointId
+from shared.aws import Op
+from shared.ids import EndpointId, TenantId
 from shared.store import webhooks
 from shared.webhook import DISABLED_AFTER, Endpoint, EndpointStatus, Health
 from tests.control_plane.conftest import MakeStage, Stage, Tenant
@@ -400,6 +402,42 @@ def test_an_endpoint_is_deleted(tenant: Tenant) -> None:
     assert first.content == again.content == b""
     assert again.headers["idempotent-replayed"] == "true"
     assert tenant.get(item).status_code == tenant.delete(item).status_code == 404
+
+
+def test_changes_that_meet_are_made_again(tenant: Tenant) -> None:
+    """Each on top of the others: none is refused for having met one of them."""
+    item = f"{PATH}/{tenant.post(PATH, {'url': URL}).json()['id']}"
+
+    def change(number: int) -> int:
+        return tenant.patch(item, {"description": str(number)}).status_code
+
+    with ThreadPoolExecutor(10) as pool:
+        assert set(pool.map(change, range(30))) == {200}
+
+
+def test_a_change_that_others_keep_beating_is_said_to(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409, that nothing was changed, and when to ask again."""
+    monkeypatch.setattr(contention, "TRIES", 2)
+    item = f"{PATH}/{tenant.post(PATH, {'url': URL}).json()['id']}"
+    plain = webhooks.read_endpoint
+
+    def beaten(tenant_id: TenantId, endpoint_id: EndpointId) -> Op[Endpoint | None]:
+        op = plain(tenant_id, endpoint_id)
+        seen = tenant.stage.aws.run(op)
+        assert seen is not None
+        assert tenant.stage.aws.run(webhooks.replace_endpoint(tenant_id, seen, seen))
+        return Op(op.service, op.action, op.params, lambda _: seen)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webhooks, "read_endpoint", beaten)
+        answer = tenant.patch(item, {"description": "mine"})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "contended")
+    assert answer.json()["detail"].endswith("Nothing was changed.")
+    assert int(answer.headers["retry-after"]) > 0
+    assert tenant.get(item).json()["description"] == ""
 
 
 def test_endpoints_are_bounded(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
