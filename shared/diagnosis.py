@@ -198,11 +198,11 @@ def diagnose(status: int | None, error: str | None, took: float | None) -> Diagn
     """What an attempt means that was answered with `status`, or failed with `error`.
 
     Args:
-        status: of the answer, where there was one.
-        error: the attempt's code, where there was none.
+        status: of the answer, where there was one, or the beginning of one.
+        error: the attempt's code: `http_…` where the answer was whole and no success.
         took: milliseconds, where they are known.
     """
-    if status is None:
+    if status is None or (error is not None and error in FAULTS):
         return FAULTS.get(error or "", UNKNOWN)
     if 200 <= status < 300:
         return LATE if took is not None and took >= SLOW else OK

@@ -91,3 +91,9 @@ def test_every_fault_of_the_way_out_is_explained() -> None:
     named = {code for _, code in _CODES} | set(_CERTIFICATES.values())
 
     assert named <= FAULTS.keys()
+
+
+def test_an_answer_that_broke_off_is_judged_by_what_broke_it() -> None:
+    """A status alone is no success: what was to follow it did not come."""
+    assert diagnose(200, "timeout", 15_000.0) == FAULTS["timeout"]
+    assert diagnose(200, "protocol_error", 1.0) == FAULTS["protocol_error"]
