@@ -22,6 +22,7 @@ from shared.session import Reason, SessionState
 
 _NOW: Final = clock.instant(1_795_000_000_000)
 _LATER: Final = clock.instant(1_795_000_060_000)
+_DAYS_AGO: Final = clock.instant(1_795_000_000_000 - 5 * clock.DAY)
 _IN_DAYS: Final = clock.instant(1_795_000_000_000 + 5 * clock.DAY)
 _SESSION: Final = SessionId("ses_01k9x6m3qhd5c8w7v2n4t0b1za")
 _MESSAGE: Final = MessageId("msg_01k9x6m3qhd5c8w7v2n4t0b1zb")
@@ -31,7 +32,8 @@ _OTHER_EVENT: Final = EventId("evt_01k9x6m3qhd5c8w7v2n4t0b1ze")
 _URL: Final = "https://example.com/zapgate"
 _WHATSAPP_ID: Final = "3EB0C767D097B7C7C2A1"
 _NUMBER: Final = "+4915112345678"
-_ADA: Final = Party(phone_number=_NUMBER, lid="123456789012345", name="Ada")
+_LID: Final = "123456789012345@lid"
+_ADA: Final = Party(phone_number=_NUMBER, lid=_LID, name="Ada")
 _GROUP: Final = "120363040404040404@g.us"
 
 _REASONS: Final = {
@@ -73,7 +75,7 @@ def _operational() -> Iterator[Event]:
         data=EndpointTrouble(
             endpoint_id=_ENDPOINT,
             url=_URL,
-            reason="7 of its last 10 attempts failed.",
+            reason="It keeps failing, and is left alone for growing pauses between attempts.",
             failing_since=_NOW,
             failures=7,
             last_error="http_502",
@@ -86,8 +88,8 @@ def _operational() -> Iterator[Event]:
         data=EndpointTrouble(
             endpoint_id=_ENDPOINT,
             url=_URL,
-            reason="Nothing has succeeded for five days.",
-            failing_since=_NOW,
+            reason="Nothing succeeded for 5 days, and 120 attempts failed.",
+            failing_since=_DAYS_AGO,
             failures=120,
             last_error="timeout",
         ),
@@ -95,7 +97,14 @@ def _operational() -> Iterator[Event]:
     yield events.EndpointRecovered(
         id=_EVENT,
         timestamp=_NOW,
-        data=EndpointTrouble(endpoint_id=_ENDPOINT, url=_URL, reason="It answered 2xx again."),
+        data=EndpointTrouble(
+            endpoint_id=_ENDPOINT,
+            url=_URL,
+            reason="It answered with success again.",
+            failing_since=_NOW,
+            failures=7,
+            last_error="http_502",
+        ),
     )
     yield events.DeliveryExhausted(
         id=_EVENT,
@@ -132,7 +141,7 @@ def _message_change(status: MessageStatus) -> MessageChange:
         whatsapp_id=None if failed else _WHATSAPP_ID,
         failure=Failure(
             code=FailureCode.NOT_ON_WHATSAPP,
-            detail="The number is not on WhatsApp.",
+            detail="WhatsApp has no account for this number, or hides it.",
             blame="recipient",
             retryable=False,
         )
@@ -156,8 +165,8 @@ _RECEIVED: Final = (
     ),
     ReceivedMessage(
         whatsapp_id="3EB0C767D097B7C7C2A3",
-        chat="123456789012345@lid",
-        sender=Party(lid="123456789012345"),
+        chat=_LID,
+        sender=Party(lid=_LID, name="Ada"),
         content=Unsupported("stickerMessage"),
         sent_at=_NOW,
     ),

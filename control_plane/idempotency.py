@@ -1,9 +1,9 @@
 """`Idempotency-Key`: a request that is repeated is done once and answered the same.
 
 The key is taken before the work and finished with its answer (draft-ietf-httpapi-idempotency-key).
-Another body under the same key is 422, a repeat while the first runs 409. Work that raised did
-nothing that counts, so it gives the key back; work that cannot say whether it did leaves the key
-for the next repeat to find out. Only answers that say "done" are kept.
+Another path or body under the same key is 422, a repeat while the first runs 409. Work that raised
+did nothing that counts, so it gives the key back; work that cannot say whether it did leaves the
+key for the next repeat to find out. Only answers that say "done" are kept.
 """
 
 import hashlib
@@ -144,7 +144,7 @@ def _repeat(call: Call, claim: Claim, record: Record, *, secret: bool) -> Done[T
     if record.fingerprint != claim.fingerprint:
         raise Problem(
             "idempotency_key_reused",
-            "This idempotency key stands for a request with another body.",
+            "This idempotency key stands for another request: another path or body.",
         )
     if record.status is None:
         raise Problem(

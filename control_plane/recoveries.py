@@ -108,6 +108,7 @@ class RecoveryOut(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: str
     kind: RecoveryKind
     state: RecoveryState
+    """`done` once all of them are due again, which is before the last of them is sent."""
     reason: str | None
     """Why it was stopped: `endpoint_disabled` or `endpoint_paused`."""
     waits_for: str | None
@@ -124,8 +125,9 @@ class RecoveryOut(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that are due again, or were since. What becomes of each is in the deliveries."""
     skipped: int
     """Deliveries that something else had moved meanwhile."""
-    progress: float
-    """The share of what was found that is dealt with, from 0 to 1."""
+    progress: float | None
+    """The share of what was found that is dealt with, from 0 to 1; null where nobody counted, as
+    for a resumption."""
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
@@ -139,8 +141,10 @@ async def recover_endpoint(
 
     Each event keeps its `webhook-id`. A pending retry is replaced, and each delivery begins a fresh
     schedule. One recovery of an endpoint runs at a time, and takes 10,000 deliveries at the most;
-    a `dry_run` counts them. While the endpoint is paused or rests from failures, the recovery
-    waits. With `Prefer: wait=N` the answer waits for its end.
+    a `dry_run` counts them. None begins while the endpoint is paused or disabled: that is 409. One
+    that has begun waits while the endpoint is paused or rests from failures. It is `done` when all
+    are due again, not when all were sent: read the deliveries for what becomes of them. With
+    `Prefer: wait=N` the answer waits for the recovery to be over in this sense.
     """
 
     def work() -> Answer[RecoveryOut | RecoveryFound]:

@@ -49,6 +49,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     phone_number: str | None = None
     lid: str | None = None
+    """The LID's JID, `…@lid`."""
     name: str | None = None
 
 

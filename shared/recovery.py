@@ -259,8 +259,10 @@ def redelivered(delivery: Delivery, trigger: Trigger, due_at: int, now: int) -> 
     )
 
 
-def progress(job: Recovery) -> float:
-    """The share (0 to 1) of what was found that is dealt with."""
+def progress(job: Recovery) -> float | None:
+    """The share (0 to 1) of what was found that is dealt with; None where nobody counted."""
+    if job.found is None:
+        return None
     if job.state is RecoveryState.DONE:
         return 1.0
     if not job.found:

@@ -19,8 +19,15 @@ PORTS: Final = frozenset({443, 8443})
 LONGEST_HOST: Final = 253
 """Characters of a host name (RFC 1035)."""
 
-PRIVATE_NAMES: Final = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "onion")
-"""Names, and what is under them, that mean something only in one network (RFC 6761, 6762, 8375)."""
+PRIVATE_NAMES: Final = frozenset(
+    {
+        *("test", "example", "invalid", "localhost"),  # RFC 2606, 6761
+        *("local", "home.arpa", "onion", "alt"),  # RFC 6762, 8375, 7686, 9476
+        *("corp", "home", "mail", "internal"),  # ICANN: collisions with names in use, private use
+        *("localdomain", "intranet", "lan", "svc"),  # customs; the last is of Kubernetes
+    }
+)
+"""Names, and what is under them, that mean something only in one network, or nowhere."""
 
 _CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 """Everything a URI may be written with (RFC 3986)."""
@@ -65,6 +72,8 @@ def judge(url: str, targets: Targets, denied: Denied = NOTHING_DENIED) -> Target
         return Refused("url_malformed", "This is not a URL.")
     if not parts.scheme or "://" not in url:
         return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
+    if parts.netloc.endswith(":"):
+        return Refused("url_port", "After the host's colon there is no port.")
     if "@" in parts.netloc:
         return Refused("url_credentials", "A URL must not carry a user name or password.")
     if "#" in url:
@@ -85,14 +94,17 @@ def _judge(
         return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
     if address is not None and not address_allowed(address, targets, denied):
         return Refused("url_not_public", "The address is not a public one.")
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return Refused("url_host", "An address with a scope means something on one machine only.")
     if address is None and denied.host(host):
         return Refused("url_own", "The host is one of this service's own.")
     if address is None and not free and _is_private(host):
         return Refused("url_not_public", "The host name is not a public one.")
     if port is None:
         port = 443 if scheme == "https" else 80
-    elif port not in PORTS and not free:
-        return Refused("url_port", "The port is 443 or 8443.")
+    elif port == 0 or (port not in PORTS and not free):
+        allowed = "1 to 65535" if free else "443 or 8443"
+        return Refused("url_port", f"The port is {allowed}.")
     return Target(url, host, port, address)
 
 
@@ -119,6 +131,6 @@ def _is_name(host: str) -> bool:
 
 
 def _is_private(host: str) -> bool:
-    return "." not in host or any(
-        host == name or host.endswith(f".{name}") for name in PRIVATE_NAMES
-    )
+    labels = host.split(".")
+    under = {".".join(labels[index:]) for index in range(len(labels))}
+    return len(labels) == 1 or not under.isdisjoint(PRIVATE_NAMES)

@@ -47,6 +47,17 @@ def test_another_body_under_the_same_key_is_refused(tenant: Tenant) -> None:
     assert answer.json()["code"] == "idempotency_key_reused"
 
 
+def test_another_path_under_the_same_key_is_refused(tenant: Tenant) -> None:
+    """The same body to another session is another request, and is said to be."""
+    first, second = (tenant.session() for _ in range(2))
+    assert keyed(tenant, "k", {}, f"/v1/sessions/{first}/stop").is_success
+
+    answer = keyed(tenant, "k", {}, f"/v1/sessions/{second}/stop")
+
+    assert answer.json()["code"] == "idempotency_key_reused"
+    assert "another request" in answer.json()["detail"]
+
+
 def test_a_key_is_of_its_tenant_and_route(tenant: Tenant) -> None:
     """Another tenant, or another route, is another key."""
     other = tenant.stage.tenant()

@@ -234,6 +234,7 @@ def test_recoveries_are_listed_newest_first(stage: Stage, tenant: Tenant, endpoi
     assert [each["id"] for each in [*page["data"], *rest["data"]]] == [*made, resuming]
     released = rest["data"][-1]
     assert (released["kind"], released["state"]) == ("resume", "running")
+    assert (released["found"], released["progress"]) == (None, None)
     assert (released["since"], released["found"], released["states"]) == (None, None, ["held"])
     refused = tenant.post(f"{PATH}/{endpoint}/recoveries/{resuming}/cancel")
     assert refused.status_code == 409

@@ -209,8 +209,10 @@ def test_a_release_looks_again_once_nothing_is_held_by_mistake() -> None:
 
 
 def test_progress_is_a_share() -> None:
-    """Of what was counted, and never more than all of it."""
-    assert progress(RESUME) == progress(msgspec.structs.replace(RECOVER, found=0)) == 0.0
+    """Of what was counted, and never more than all of it; of nothing where nobody counted."""
+    assert progress(msgspec.structs.replace(RECOVER, found=0)) == 0.0
+    assert progress(msgspec.structs.replace(RESUME, moved=3)) is None
+    assert progress(over(RESUME, RecoveryState.DONE, NOW)) is None
     assert progress(msgspec.structs.replace(RECOVER, moved=11)) == 1.0
 
 

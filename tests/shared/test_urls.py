@@ -53,9 +53,13 @@ def test_our_own_hosts_are_refused() -> None:
         "https://example.com/hook",
         "https://example.com:8443/a?b=c",
         "https://EXAMPLE.com./",
+        "https://home.example.com/",
+        "https://svc.corp.example.org/",
+        "https://mytest.dev/",
+        "https://not-home.net/",
         "https://8.8.8.8/",
         "https://[2606:4700:4700::1111]/",
-        "https://xn--bcher-kva.example/",
+        "https://xn--bcher-kva.example.com/",
     ],
 )
 def test_public_https_urls_are_taken(url: str) -> None:
@@ -93,6 +97,19 @@ def test_public_https_urls_are_taken(url: str) -> None:
         ("https://localhost/", "url_not_public"),
         ("https://printer.local/", "url_not_public"),
         ("https://intern/", "url_not_public"),
+        ("https://localhost.localdomain/", "url_not_public"),
+        ("https://hooks.test/", "url_not_public"),
+        ("https://hooks.invalid/", "url_not_public"),
+        ("https://hooks.EXAMPLE./", "url_not_public"),
+        ("https://foo.corp/", "url_not_public"),
+        ("https://foo.home/", "url_not_public"),
+        ("https://foo.mail/", "url_not_public"),
+        ("https://router.home.arpa/", "url_not_public"),
+        ("https://kubernetes.default.svc/", "url_not_public"),
+        ("https://kubernetes.default.svc.cluster.local/", "url_not_public"),
+        ("https://[2606:4700:4700::1111%25eth0]/", "url_not_public"),
+        ("https://example.com:", "url_port"),
+        ("https://example.com:/hook", "url_port"),
         ("https://127.1/", "url_host"),
         ("https://0x7f.1/", "url_host"),
         ("https://2130706433/", "url_host"),
@@ -117,6 +134,24 @@ def test_development_may_post_to_this_machine(url: str) -> None:
     assert isinstance(judge(url, "loopback"), Target)
     assert isinstance(judge("http://example.com/", "loopback"), Refused)
     assert isinstance(judge("http://10.0.0.1/", "loopback"), Refused)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://127.0.0.1:0/", "url_port"),
+        ("http://localhost:0/", "url_port"),
+        ("http://localhost:/", "url_port"),
+        ("https://[::1%25lo]/", "url_host"),
+        ("https://[::1%25lo]:1234/", "url_host"),
+    ],
+)
+def test_development_may_not_post_to_what_is_nowhere(url: str, code: str) -> None:
+    """Port 0 cannot be dialled, and a scope belongs to the machine it was read on."""
+    refused = judge(url, "loopback")
+
+    assert isinstance(refused, Refused)
+    assert refused.code == code
 
 
 @given(st.text())

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neonize.proto.Neonize_pb2 import JID
 
+from control_plane.event_examples import examples
 from gateway.host.jid import Address, address, as_jid, chat, party, recipient
+from shared.events import ReceivedMessage
 
 PN = Address("4915112345678", "s.whatsapp.net")
 LID = Address("756772701718111", "lid")
@@ -67,3 +69,17 @@ def test_a_group_is_addressed_by_its_jid() -> None:
     """Canonical recipients are numbers or groups."""
     assert recipient(str(GROUP)) == GROUP
     assert GROUP.is_group
+
+
+def test_the_catalogues_examples_write_addresses_as_they_are_sent() -> None:
+    """Numbers in E.164, all else as JIDs."""
+    one, other = Address("4915112345678", "s.whatsapp.net"), Address("123456789012345", "lid")
+    ada = party(one, other, "Ada")
+    hidden = party(other, None, "Ada")
+
+    shown = [each.data for each in examples("message.received")]
+
+    found = [each for each in shown if isinstance(each, ReceivedMessage)]
+    assert len(found) == len(shown) > 2
+    assert {each.sender for each in found} == {ada, hidden}
+    assert {each.chat for each in found if not each.group} == {ada.phone_number, hidden.lid}
