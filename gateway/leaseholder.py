@@ -10,9 +10,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from gateway.aws import Aws
@@ -22,7 +23,6 @@ from gateway.leases import (
     TURNS,
     Hold,
     Plan,
-    Sighting,
     Standing,
     View,
     deadline,
@@ -38,7 +38,7 @@ from shared.errors import Contended, Unavailable
 from shared.ids import WorkerId
 from shared.logs import fields
 from shared.store import leases
-from shared.store.dynamo import LARGEST_TRANSACTION, Range
+from shared.store.dynamo import Range
 from shared.store.leases import Lease, Worker
 
 log = logging.getLogger(__name__)
@@ -211,13 +211,13 @@ class Leaseholder:
     async def _step(self) -> None:
         if self._gone:
             return
+        before = self._standing()
         vouched, rows = await asyncio.gather(self._vouch(), self._read())
         if rows is not None:
-            now = self._read_at = self._monotonic()
-            before = self._standing().live()
-            self._view = saw(self._view, self._shards, rows, now)
-            at = self._standing()
-            if not before <= at.live():
+            self._read_at = self._monotonic()
+            self._view = saw(self._view, self._shards, rows, self._read_at)
+            at = replace(before, view=self._view)
+            if not before.live() <= at.live():
                 self._hurry()
             todo = plan(at, self._holds, self._handing, self._closing)
             for shard in todo.lost:
@@ -267,62 +267,32 @@ class Leaseholder:
                 self._hand_over(self._holds[lease.shard], lease.wanted_by),
                 name=f"hand over shard {lease.shard}",
             )
-        lapsed: defaultdict[tuple[WorkerId, str | None], list[Lease]] = defaultdict(list)
-        work: list[Coroutine[object, object, object]] = []
-        for seen in todo.take:
-            owner = seen.lease.owner
-            if owner is None or owner == self._me:
-                work.append(self._take(seen))
-            else:
-                lapsed[owner, seen.vouched].append(seen.lease)
-        # One write of a transaction is the check of the silent gateway's row.
-        most = LARGEST_TRANSACTION - 1
-        work += (
-            self._take_lapsed(rows[n : n + most], *silent)
-            for silent, rows in lapsed.items()
-            for n in range(0, len(rows), most)
-        )
+        work: list[Coroutine[object, object, object]] = [self._take(seen) for seen in todo.take]
         work += (self._asked(leases.ask(lease, self._me)) for lease in todo.ask)
         work += (self._asked(leases.ask(lease, None)) for lease in todo.withdraw)
         work += (self._asked(leases.bury(worker)) for worker in todo.bury)
         await asyncio.gather(*work)
 
-    async def _take(self, seen: Sighting) -> None:
-        stamp, before = _stamp(), self._monotonic()
-        never_held = seen.lease.epoch == 0
+    async def _take(self, seen: Lease) -> None:
+        shard, stamp, before = seen.shard, _stamp(), self._monotonic()
         op = (
-            leases.create(seen.lease.shard, self._me, stamp)
-            if never_held
-            else leases.take(seen.lease, self._me, stamp)
+            leases.take(seen, self._me, stamp)
+            if seen.epoch
+            else leases.create(shard, self._me, stamp)
         )
-        if await self._asked(op):
-            await self._win([seen.lease], stamp, before)
-
-    async def _take_lapsed(
-        self, seen: Sequence[Lease], silent: WorkerId, vouched: str | None
-    ) -> None:
-        stamp, before = _stamp(), self._monotonic()
-        if await self._asked(leases.take_lapsed(seen, silent, vouched, self._me, stamp)):
-            await self._win(seen, stamp, before)
-        else:
-            # Somebody was faster with one of them: the others are taken as the table is then.
-            self._look.set()
-
-    async def _win(self, seen: Sequence[Lease], stamp: str, before: float) -> None:
-        until = deadline(before, self._lease_seconds)
-        for lease in seen:
-            hold = Hold(
-                Lease(shard=lease.shard, epoch=lease.epoch + 1, stamp=stamp, owner=self._me), until
-            )
-            if not self._winning:
-                await self._asked(leases.resign(hold.lease, _stamp()))
-                continue
-            if not hold.good(self._monotonic()):
-                continue
-            self._holds[lease.shard] = hold
+        if not await self._asked(op):
+            return
+        hold = Hold(
+            Lease(shard=shard, epoch=seen.epoch + 1, stamp=stamp, owner=self._me),
+            deadline(before, self._lease_seconds),
+        )
+        if not self._winning:
+            await self._asked(leases.resign(hold.lease, _stamp()))
+        elif hold.good(self._monotonic()):
+            self._holds[shard] = hold
             self.moves["won"] += 1
-            log.info("lease.won", extra=fields(shard=lease.shard, epoch=hold.lease.epoch))
-            self._won(lease.shard)
+            log.info("lease.won", extra=fields(shard=shard, epoch=hold.lease.epoch))
+            self._won(shard)
 
     async def _hand_over(self, given: Hold, heir: WorkerId | None) -> None:
         shard, epoch = given.lease.shard, given.lease.epoch

@@ -1,14 +1,15 @@
 """Which leases to take, keep, ask for and give up: the rule, without a request.
 
 A gateway judges others by what it saw and its own monotonic clock, never by theirs: a lease has
-lapsed when neither its stamp nor its owner's has changed for one lease time, and whoever takes it
-has the table confirm, in one transaction, that both are still as they were seen.
+lapsed when neither its stamp nor its owner's has changed for one lease time, from the end of the
+read that showed them first to the beginning of one that still does.
 
-Of itself a gateway is stricter. It holds a lease for four fifths of a lease time, counted from
-before the request that took it or that last vouched for it; and a vouching counts only if its
-answer came while the lease was still held. So what counts was in the table before anybody could
-have taken the lease, and nobody may take it until one lease time after that: by then its holder has
-stopped (at 0.8), and so has every host of its, by itself if need be (at 0.9).
+Of itself it is stricter. It holds a lease for four fifths of a lease time, counted from before the
+request that took it or that last vouched for it; and a vouching counts only if its answer came
+while the lease was still held. So of a lease that lapsed, nothing that counts was written since it
+was first seen: its holder has stopped (at 0.8), and so have its hosts, by themselves if need be (at
+0.9); and nothing that it writes later can count, but taking the lease anew, which changes the stamp
+that every taker must find as it was.
 
 Evenness is a matter of manners, not of safety. What is free goes to whoever has least, by a rule
 that all gateways compute alike; who has too little asks whoever has most, and the one who is asked
@@ -88,7 +89,7 @@ class Plan:
 
     lost: tuple[int, ...] = ()
     """Shards we hold by our own word and not by the table's."""
-    take: tuple[Sighting, ...] = ()
+    take: tuple[Lease, ...] = ()
     """Leases that are free, as they were seen."""
     ask: tuple[Lease, ...] = ()
     """Leases to ask their owners for."""
@@ -162,6 +163,7 @@ class Standing:
     me: WorkerId
     view: View
     now: float
+    """Not after the table was last read: what has not changed by then has not."""
     lease_seconds: float
 
     def live(self) -> frozenset[WorkerId]:
@@ -195,7 +197,8 @@ class Standing:
         return {
             shard: seen
             for shard, seen in self.view.leases.items()
-            if seen.lease.owner != self.me and self.now >= self.free_since(seen)
+            if seen.lease.owner is None
+            or (seen.lease.owner != self.me and self.now >= self.free_since(seen))
         }
 
     def left_alone(self, seen: Sighting) -> bool:
@@ -265,9 +268,7 @@ def plan(
     )
 
 
-def _take(
-    at: Standing, holds: Mapping[int, Hold], closing: Collection[int]
-) -> tuple[Sighting, ...]:
+def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> tuple[Lease, ...]:
     free = at.free()
     heirs = spread((shard for shard, seen in free.items() if not at.kept(seen)), at.counts())
     mine = {
@@ -279,7 +280,7 @@ def _take(
     }
     # Ours by the table and not by us: the answer that gave it to us was lost, or we gave it up.
     mine |= {shard: seen for shard, seen in at.view.leases.items() if seen.lease.owner == at.me}
-    return tuple(seen for shard, seen in mine.items() if shard not in {*holds, *closing})
+    return tuple(seen.lease for shard, seen in mine.items() if shard not in {*holds, *closing})
 
 
 def _ask(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:

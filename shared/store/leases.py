@@ -5,8 +5,6 @@ by their own clock: where neither its stamp nor its owner's has changed for one 
 be taken, and taking it raises the epoch.
 """
 
-from collections.abc import Sequence
-
 import msgspec
 
 from shared.aws import Op
@@ -17,14 +15,11 @@ from shared.store.dynamo import (
     Expression,
     Page,
     Range,
-    Write,
-    check,
     delete,
     put,
     query,
     setting,
     to_item,
-    transact,
     update,
 )
 
@@ -70,7 +65,8 @@ def vouch(worker: Worker) -> Op[bool]:
 
 def bury(seen: Worker) -> Op[bool]:
     """Take the row of a gateway away, as it was seen."""
-    return delete(keys.worker(seen.worker), _stamped(seen.stamp)).alone()
+    unmoved = Expression("#stamp = :seen_stamp", {"seen_stamp": seen.stamp})
+    return delete(keys.worker(seen.worker), unmoved).alone()
 
 
 def create(shard: int, owner: WorkerId, stamp: str) -> Op[bool]:
@@ -80,20 +76,21 @@ def create(shard: int, owner: WorkerId, stamp: str) -> Op[bool]:
 
 
 def take(seen: Lease, owner: WorkerId, stamp: str) -> Op[bool]:
-    """Take a lease that is nobody's, or the taker's own. False where it moved since."""
-    return _taken(seen, owner, stamp).alone()
+    """Take over a lease that is free or lapsed, as it was seen. False where it moved since.
 
-
-def take_lapsed(
-    seen: Sequence[Lease], silent: WorkerId, vouched: str | None, owner: WorkerId, stamp: str
-) -> Op[bool]:
-    """Take leases of a silent gateway, whose row says `vouched` (None: it has no row).
-
-    All or none. False where one of them moved, or the gateway vouched for them after all.
+    Its owner's row is not asked: a word that comes after the lease lapsed does not count.
     """
-    still = ABSENT if vouched is None else _stamped(vouched)
-    writes = [_taken(lease, owner, stamp) for lease in seen]
-    return transact([check(keys.worker(silent), still), *writes])
+    values: dict[str, object] = {
+        "owner": owner,
+        "stamp": stamp,
+        "epoch": seen.epoch + 1,
+        "wanted_by": None,
+    }
+    unmoved = Expression(
+        "#stamp = :seen_stamp AND #epoch = :seen_epoch",
+        {"seen_stamp": seen.stamp, "seen_epoch": seen.epoch},
+    )
+    return update(keys.lease(seen.shard), setting(values), unmoved).alone()
 
 
 def ask(seen: Lease, asker: WorkerId | None) -> Op[bool]:
@@ -118,24 +115,6 @@ def resign(held: Lease, stamp: str, heir: WorkerId | None = None) -> Op[bool]:
         {"held_owner": held.owner, "held_epoch": held.epoch},
     )
     return update(keys.lease(held.shard), setting(values), still).alone()
-
-
-def _taken(seen: Lease, owner: WorkerId, stamp: str) -> Write:
-    values: dict[str, object] = {
-        "owner": owner,
-        "stamp": stamp,
-        "epoch": seen.epoch + 1,
-        "wanted_by": None,
-    }
-    unmoved = Expression(
-        "#stamp = :seen_stamp AND #epoch = :seen_epoch",
-        {"seen_stamp": seen.stamp, "seen_epoch": seen.epoch},
-    )
-    return update(keys.lease(seen.shard), setting(values), unmoved)
-
-
-def _stamped(stamp: str) -> Expression:
-    return Expression("#stamp = :seen_stamp", {"seen_stamp": stamp})
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):

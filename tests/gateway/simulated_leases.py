@@ -15,7 +15,6 @@ from gateway.leases import (
     TURNS,
     Hold,
     Plan,
-    Sighting,
     Standing,
     View,
     deadline,
@@ -51,17 +50,12 @@ class Table:
         self.workers[worker.worker] = worker
         return True
 
-    def take(self, seen: Sighting, me: WorkerId, stamp: str) -> bool:
-        lease = seen.lease
-        row = self.leases.get(lease.shard, Lease(shard=lease.shard, epoch=0, stamp=""))
-        if (row.stamp, row.epoch) != (lease.stamp, lease.epoch):
+    def take(self, seen: Lease, me: WorkerId, stamp: str) -> bool:
+        row = self.leases.get(seen.shard, Lease(shard=seen.shard, epoch=0, stamp=""))
+        if (row.stamp, row.epoch) != (seen.stamp, seen.epoch):
             return False
-        if lease.owner not in {None, me}:
-            owner = self.workers.get(lease.owner) if lease.owner else None
-            if (owner.stamp if owner else None) != seen.vouched:
-                return False
-        self.leases[lease.shard] = Lease(
-            shard=lease.shard, epoch=lease.epoch + 1, stamp=stamp, owner=me
+        self.leases[seen.shard] = Lease(
+            shard=seen.shard, epoch=seen.epoch + 1, stamp=stamp, owner=me
         )
         self.moves += 1
         return True
@@ -179,12 +173,12 @@ class Gateway:
     def send(self, write: Callable[[], bool]) -> None:
         self.requests.append(Request(write, lambda _: None))
 
-    def take(self, seen: Sighting, now: Callable[[], float]) -> None:
+    def take(self, seen: Lease, now: Callable[[], float]) -> None:
         before, stamp = self.clock(now()), self.table.stamp()
 
         def heard(won: bool) -> None:  # noqa: FBT001 - an answer
             lease = msgspec.structs.replace(
-                seen.lease, owner=self.name, epoch=seen.lease.epoch + 1, stamp=stamp
+                seen, owner=self.name, epoch=seen.epoch + 1, stamp=stamp
             )
             hold = Hold(lease, deadline(before, TTL))
             if won and hold.good(self.clock(now())):

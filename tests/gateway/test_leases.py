@@ -6,7 +6,6 @@ from gateway.leases import (
     SAFE_SHARE,
     Hold,
     Plan,
-    Sighting,
     Standing,
     View,
     deadline,
@@ -62,13 +61,13 @@ def holding(known: View) -> dict[int, Hold]:
 
 
 def taken(todo: Plan) -> list[int]:
-    return [seen.lease.shard for seen in todo.take]
+    return [lease.shard for lease in todo.take]
 
 
 def test_a_shard_nobody_ever_held_is_taken() -> None:
     """A shard without a row is there for whoever comes first."""
     todo = planned(view(shards=2))
-    assert [(seen.lease.shard, seen.lease.epoch) for seen in todo.take] == [(0, 0), (1, 0)]
+    assert [(lease.shard, lease.epoch) for lease in todo.take] == [(0, 0), (1, 0)]
 
 
 def test_a_live_lease_is_left_alone() -> None:
@@ -76,10 +75,19 @@ def test_a_live_lease_is_left_alone() -> None:
     assert planned(view(lease(0), *alive(OTHER)), now=TTL - 0.001) == Plan()
 
 
-def test_a_lapsed_lease_is_taken_as_it_was_seen() -> None:
-    """A stamp unchanged for one lease time on our clock is free, with its owner's word."""
-    assert planned(view(lease(0), *alive(OTHER)), now=TTL).take == (Sighting(lease(0), 0, "w"),)
-    assert planned(view(lease(0)), now=TTL).take == (Sighting(lease(0), 0, None),)
+def test_a_lapsed_lease_is_taken() -> None:
+    """A stamp unchanged for one lease time on our clock is free, with or without an owner's row."""
+    assert planned(view(lease(0), *alive(OTHER)), now=TTL).take == (lease(0),)
+    assert planned(view(lease(0)), now=TTL).take == (lease(0),)
+
+
+def test_a_lapse_is_over_before_the_read_that_shows_it() -> None:
+    """A word that came while the table was read may not have been seen."""
+    known = view(lease(0), *alive(OTHER), at=0)
+    later = saw(known, 1, [lease(0), *alive(OTHER)], now=TTL + 1)
+    assert planned(later, now=TTL - 1).take == ()
+    given_back = saw(known, 1, [lease(0, None, stamp="b")], now=TTL + 1)
+    assert taken(planned(given_back, now=TTL)) == [0]
 
 
 def test_a_lease_given_back_is_taken_at_once() -> None:

@@ -70,6 +70,22 @@ class Leases(RuleBasedStateMachine):
         gateway.watch(self.fleet.now)
         gateway.finish_handing()
 
+    @precondition(lambda self: self.fleet.gateways)
+    @rule(data=st.data(), there=_moments, back=_moments, vouches=st.booleans())
+    def is_slow(self, data: st.DataObject, there: float, back: float, *, vouches: bool) -> None:
+        """One is frozen in the middle of its turn, while the others go on."""
+        gateway = self.some(data)
+        (gateway.vouch if vouches else gateway.look)(self.fleet.time)
+        gateway.frozen = True
+        self.fleet.run(there)
+        for request in gateway.requests:
+            if request.answer is None:
+                request.answer = request.write()
+        self.fleet.run(back)
+        gateway.settle()
+        gateway.frozen = False
+        gateway.next_turn = self.fleet.now
+
     @precondition(lambda self: any(each.requests for each in self.fleet.gateways))
     @rule(data=st.data(), fate=st.sampled_from(["arrives", "answered", "lost"]))
     def the_network(self, data: st.DataObject, fate: str) -> None:
