@@ -55,6 +55,9 @@ QUICK_SHARE: Final = 0.05
 serves it for a moment only."""
 FRESH_SHARE: Final = 0.8
 """Of a turn: a renewal that is younger is not repeated because the table is looked at again."""
+HAND_OVER_SECONDS: Final = 30.0
+"""Longer than commands in hand and hosts that stop are waited for; then a shard is closed at once,
+and given up even if that hangs too."""
 PAGE: Final = 1_000
 SHORTEST_PAUSE: Final = 0.01
 """Seconds."""
@@ -296,7 +299,13 @@ class Leaseholder:
 
     async def _hand_over(self, given: Hold, heir: WorkerId | None) -> None:
         shard, epoch = given.lease.shard, given.lease.epoch
-        await self._left(shard)
+        try:
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._left(shard)
+        except TimeoutError:
+            del self._handing[shard]
+            self._lose(shard, "not_left")
+            return
         hold = self._holds.pop(shard, None)
         if hold is None:
             return  # lost meanwhile: that is seen to

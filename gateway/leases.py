@@ -253,17 +253,17 @@ def plan(
         if seen.lease.wanted_by == at.me and seen.lease.owner not in {None, at.me}
     )
     calm = at.calm()
+    lost = tuple(
+        shard
+        for shard, hold in holds.items()
+        if (seen := at.view.leases[shard].lease).owner != at.me or seen.epoch != hold.lease.epoch
+    )
     return Plan(
-        lost=tuple(
-            shard
-            for shard, hold in holds.items()
-            if (seen := at.view.leases[shard].lease).owner != at.me
-            or seen.epoch != hold.lease.epoch
-        ),
+        lost=lost,
         take=_take(at, holds, closing),
         ask=_ask(at, wanted) if calm else (),
         withdraw=_withdraw(at, wanted),
-        hand_over=_hand_over(at, holds, handing) if calm else (),
+        hand_over=_hand_over(at, holds.keys() - set(lost), handing) if calm else (),
         bury=_bury(at),
     )
 
@@ -317,12 +317,10 @@ def _withdraw(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
     return tuple(lease for lease in wanted if lease.owner in needless)
 
 
-def _hand_over(
-    at: Standing, holds: Mapping[int, Hold], handing: Collection[int]
-) -> tuple[Lease, ...]:
+def _hand_over(at: Standing, held: Collection[int], handing: Collection[int]) -> tuple[Lease, ...]:
     have = at.counts(handing)
     given: list[Lease] = []
-    for shard in sorted(holds.keys() - set(handing)):
+    for shard in sorted(set(held) - set(handing)):
         lease = at.view.leases[shard].lease
         heir = lease.wanted_by
         if len(given) + len(handing) >= MOVES:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway import leaseholder
 from gateway.aws import Aws
 from gateway.leaseholder import Leaseholder
 from gateway.leases import TURNS
@@ -107,7 +108,7 @@ async def test_shards_follow_the_gateways_that_come_and_go(world: World) -> None
                 await third.leave()
                 began = time.monotonic()
                 await until(lambda: (first.has, second.has) == (2, 2))
-                assert time.monotonic() - began < LEASE / 2
+                assert time.monotonic() - began < LEASE, "nobody waited for it to lapse"
                 assert first.leaseholder.moves["handed_over"] == before["handed_over"]
         second.serving.clear()
         await until(all_of(first), LEASE * 1.5 + SLACK)
@@ -136,6 +137,21 @@ async def test_a_shard_lost_in_the_middle_of_its_hand_over_is_closed(world: Worl
         shard = min(first.leaving)
         first.leaseholder.fenced(shard, epoch=1)
         assert first.leaseholder.epoch(shard) is None
+        first.closing.set()
+        await until(lambda: (first.has, second.has) == (2, 2))
+
+
+async def test_a_hand_over_that_hangs_is_cut_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be left in order is closed at once, and goes to whoever asked all the same."""
+    monkeypatch.setattr(leaseholder, "HAND_OVER_SECONDS", 0.2)
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with first.running(), second.running():
+        first.closing.clear()
+        await until(lambda: second.has > 0)
+        assert first.leaseholder.moves["lost"] > 0
+        assert not first.leaseholder.held().keys() & second.leaseholder.held().keys()
         first.closing.set()
         await until(lambda: (first.has, second.has) == (2, 2))
 

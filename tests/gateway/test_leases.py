@@ -113,6 +113,9 @@ def test_what_the_table_gave_to_another_is_lost() -> None:
     known = view(lease(0, owner=ME), lease(1), *alive(ME, OTHER), shards=3)
     held = {shard: Hold(lease(shard, ME), 8) for shard in range(3)}
     assert planned(known, holds=held).lost == (1, 2)
+    wanted = view(lease(0, OTHER, THIRD), lease(1, OTHER, THIRD), *alive(ME, OTHER, THIRD))
+    held = {shard: Hold(lease(shard, ME), 8) for shard in range(2)}
+    assert planned(wanted, holds=held).hand_over == ()
     later = {0: Hold(Lease(shard=0, epoch=4, stamp="b", owner=ME), 8)}
     assert planned(known, holds=later).lost == (0,)
 
