@@ -32,9 +32,20 @@ class Inbox:
         inbox = self._make(shard)
         self._shards[shard] = inbox, self._tasks.create_task(inbox.run(), name=f"shard {shard}")
 
+    async def left(self, shard: int) -> None:
+        """Stop serving a shard in order: what is in hand is finished first, or given back."""
+        inbox, task = self._shards[shard]
+        await inbox.close()
+        await asyncio.wait([task])
+        await self._orders.leave(shard)
+        del self._shards[shard]
+
     async def lost(self, shard: int) -> None:
         """Stop serving a shard at once; its sockets are closed when this returns."""
-        _, task = self._shards.pop(shard)
+        served = self._shards.pop(shard, None)
+        if served is None:
+            return  # left in order a moment ago
+        _, task = served
         task.cancel()
         await self._orders.leave(shard)
         await asyncio.wait([task])

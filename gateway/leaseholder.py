@@ -1,29 +1,36 @@
 """Holds this gateway's shards: the loop that carries out the plan of `gateway.leases`.
 
-Two things run: the table is read and written at a third of the lease time, and a watch that needs
-no answer from anybody drops a lease at its local deadline. Losing a lease closes its sockets first;
-the shard can be taken again only when they are closed.
+Two things run: several times a lease time all leases are vouched for in one write and the table is
+read in one query, and a watch that needs no answer from anybody drops a lease at its local
+deadline. Losing a lease closes its sockets first; the shard can be taken again only when they are
+closed. Handing one over is done in order, under the lease, which is given to its heir afterwards.
 """
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from gateway.aws import Aws
 from gateway.leases import (
     HOST_SHARE,
-    RENEWALS,
     SAFE_SHARE,
+    TURNS,
     Hold,
     Plan,
-    Sighting,
+    Standing,
+    View,
     deadline,
     overdue,
     plan,
+    renewed,
     saw,
+    spread,
 )
 from gateway.loops import Loop
 from shared.aws import Op
@@ -32,21 +39,32 @@ from shared.ids import WorkerId
 from shared.logs import fields
 from shared.store import leases
 from shared.store.dynamo import Range
-from shared.store.leases import Lease
+from shared.store.leases import Lease, Worker
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 PATIENCE: Final = 1 / 6
-"""Of the lease time: how long a request may take. With renewals at a third of it and a quick second
-try, a lease outlives one request that was lost."""
+"""Of the lease time: how long a request may take. With renewals at a quarter of it and a quick
+second try, a lease outlives one request that was lost."""
 WATCH_SECONDS: Final = 0.1
 """How late a passed deadline may be noticed: small beside the fifth of a lease kept in reserve."""
+QUICK_SHARE: Final = 0.05
+"""Of the lease time: between two looks at the table while a shard is expected, so that nobody
+serves it for a moment only."""
+FRESH_SHARE: Final = 0.8
+"""Of a turn: a renewal that is younger is not repeated because the table is looked at again."""
+HAND_OVER_SECONDS: Final = 30.0
+"""Longer than commands in hand and hosts that stop are waited for; then a shard is closed at once,
+and given up even if that hangs too."""
+PAGE: Final = 1_000
+SHORTEST_PAUSE: Final = 0.01
+"""Seconds."""
 
 
 class Leaseholder:
-    """Wins, renews, loses and resigns shards."""
+    """Wins, renews, hands over, loses and resigns shards."""
 
     def __init__(
         self,
@@ -56,27 +74,42 @@ class Leaseholder:
         shards: int,
         lease_seconds: float,
         won: Callable[[int], None],
-        lost: Callable[[int], Awaitable[None]],
+        left: Callable[[int], Coroutine[object, object, None]],
+        lost: Callable[[int], Coroutine[object, object, None]],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`won` begins to serve a shard; `lost` returns once nothing of it is served any more."""
+        """`won` begins to serve a shard. `left` ends that in order, `lost` at once.
+
+        Both return when nothing of the shard is served any more; `lost` may cut `left` short.
+        """
         self._aws = aws
         self._me = me
         self._shards = shards
         self._lease_seconds = lease_seconds
         self._won = won
+        self._left = left
         self._lost = lost
         self._monotonic = monotonic
-        self._sightings: dict[int, Sighting] = {}
+        self._view = View()
         self._holds: dict[int, Hold] = {}
+        self._handing: dict[int, asyncio.Task[None]] = {}
         self._closing: set[int] = set()
         self._winning = False
+        self._leaving = False
+        self._gone = False
         self._turn = asyncio.Lock()
         self._read_at: float | None = None
+        self._said: Worker | None = None
+        self._vouched_at = float("-inf")
+        self._quick_until = float("-inf")
+        self._look = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
-        pause = lease_seconds / RENEWALS
-        self.loop = Loop("leases", self.step, pause=pause, longest_backoff=pause)
-        self.watch = Loop("lease_watch", self._watch, pause=min(WATCH_SECONDS, pause / 3))
+        self.moves: Counter[str] = Counter()
+        """Shards by what became of them here: won, handed_over, lost."""
+        self._pause = lease_seconds / TURNS
+        self.loop = Loop("leases", self._round, pause=0, longest_backoff=self._pause)
+        pause = min(WATCH_SECONDS, self._pause / 3)
+        self.watch = Loop("lease_watch", self._watch, pause=pause)
 
     async def run(self) -> None:
         """Until cancelled; then what was lost before is still closed."""
@@ -101,15 +134,21 @@ class Leaseholder:
         now = self._monotonic()
         return {n: hold.lease.epoch for n, hold in self._holds.items() if hold.good(now)}
 
+    def gateways(self) -> int:
+        """How many gateways there are to share the shards, this one among them."""
+        return len(self._standing().live())
+
     def matter(self) -> str | None:
         """What is the matter with the leases, in words: nothing if all are held by somebody."""
         if self._read_at is None or self._monotonic() - self._read_at > self._lease_seconds:
             return "the table of leases could not be read for one lease time"
+        if not (self._winning or self._leaving):
+            return "no shard is taken yet"
+        at = self._standing()
         orphans = [
             shard
-            for shard in range(self._shards)
-            if shard not in self._holds
-            and ((seen := self._sightings.get(shard)) is None or seen.lease.owner is None)
+            for shard, seen in at.free().items()
+            if shard not in self._holds and (seen.lease.epoch == 0 or at.left_alone(seen))
         ]
         return f"nobody holds the shards {orphans}" if orphans else None
 
@@ -128,81 +167,154 @@ class Leaseholder:
             log.warning("leases.unanswered")
 
     def stop_winning(self) -> None:
-        """Take no further shard; what is held is still renewed."""
+        """Take no further shard, and say so; what is held is still renewed."""
         self._winning = False
+        self._leaving = True
+        self._look.set()
 
     async def resign(self) -> None:
-        """Give every lease back, after its sessions were stopped."""
-        holds, self._holds = self._holds, {}
-        answers = await asyncio.gather(
-            *(self._asked(leases.resign(hold.lease, _stamp())) for hold in holds.values())
-        )
+        """Give every lease back, after its sessions were stopped: to each gateway its share."""
+        async with self._turn:
+            self._gone = True
+            holds, self._holds = self._holds, {}
+            have = self._standing().counts(holds)
+            have.pop(self._me)
+            heirs = spread(holds, have)
+            answers = await asyncio.gather(
+                *(
+                    self._asked(leases.resign(hold.lease, _stamp(), heirs.get(shard)))
+                    for shard, hold in holds.items()
+                )
+            )
+            if self._said is not None:
+                await self._asked(leases.bury(self._said))
         failed = answers.count(None)
         log.info("leases.resigned", extra=fields(shards=len(holds), failed=failed))
 
     async def step(self) -> None:
-        """One round: renew, read, take."""
+        """One turn: renew, read, act."""
         async with self._turn:
-            renewals = asyncio.gather(*(self._renew(hold) for hold in self._holds.values()))
-            everything = await self._asked(leases.every(Range(limit=1_000)))
-            answered = await renewals
-            if everything is not None:
-                now = self._read_at = self._monotonic()
-                self._sightings = saw(self._sightings, everything.rows, now)
-                if self._winning:
-                    await self._act(self._plan(now))
-            if everything is None or not all(answered):
-                # The loop tries again soon: a lease time has no room for waiting two turns.
-                raise Unavailable("dynamodb", "leases", "unanswered")
+            await self._step()
 
-    def _plan(self, now: float) -> Plan:
-        return plan(
-            me=self._me,
-            shards=self._shards,
-            sightings=self._sightings,
-            holds=self._holds,
-            closing=frozenset(self._closing),
-            now=now,
-            lease_seconds=self._lease_seconds,
-        )
+    async def _round(self) -> None:
+        began = self._monotonic()
+        self._look.clear()
+        await self.step()
+        now = self._monotonic()
+        due = began + self._pause
+        if now < self._quick_until:
+            due = min(due, began + QUICK_SHARE * self._lease_seconds)
+        next_look = self._standing().next_look()
+        if next_look is not None and self._winning:
+            due = min(due, next_look)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(SHORTEST_PAUSE, due - now)):
+                await self._look.wait()
+
+    async def _step(self) -> None:
+        if self._gone:
+            return
+        before = self._standing()
+        vouched, rows = await asyncio.gather(self._vouch(), self._read())
+        if rows is not None:
+            self._read_at = self._monotonic()
+            self._view = saw(self._view, self._shards, rows, self._read_at)
+            at = replace(before, view=self._view)
+            if not before.live() <= at.live():
+                self._hurry()
+            todo = plan(at, self._holds, self._handing, self._closing)
+            for shard in todo.lost:
+                self._lose(shard, "taken")
+            if self._winning:
+                await self._act(todo)
+        if rows is None or not vouched:
+            # The loop tries again soon: a lease time has no room for waiting two turns.
+            raise Unavailable("dynamodb", "leases", "unanswered")
+
+    async def _vouch(self) -> bool:
+        """Renew what is held; whether there was an answer, or need of one."""
+        before = self._monotonic()
+        said = self._said is not None and self._said.leaving == self._leaving
+        if said and before - self._vouched_at < FRESH_SHARE * self._pause:
+            return True
+        worker = Worker(worker=self._me, stamp=_stamp(), leaving=self._leaving)
+        if not await self._asked(leases.vouch(worker)):
+            return False
+        self._said, self._vouched_at = worker, before
+        self._holds = renewed(self._holds, before, self._monotonic(), self._lease_seconds)
+        return True
+
+    async def _read(self) -> list[Lease | Worker] | None:
+        rows: list[Lease | Worker] = []
+        start = None
+        while True:
+            page = await self._asked(leases.every(Range(limit=PAGE, start=start)))
+            if page is None:
+                return None
+            rows += page.rows
+            start = page.next
+            if start is None:
+                return rows
+
+    def _standing(self) -> Standing:
+        return Standing(self._me, self._view, self._monotonic(), self._lease_seconds)
+
+    def _hurry(self) -> None:
+        self._quick_until = self._monotonic() + self._lease_seconds
 
     async def _act(self, todo: Plan) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for shard in todo.create:
-                tasks.create_task(self._take(Lease(shard=shard, epoch=0, stamp="")))
-            for seen in todo.take:
-                tasks.create_task(self._take(seen))
+        if todo.ask:
+            self._hurry()
+        for lease in todo.hand_over:
+            self._handing[lease.shard] = self._tasks.create_task(
+                self._hand_over(self._holds[lease.shard], lease.wanted_by),
+                name=f"hand over shard {lease.shard}",
+            )
+        work: list[Coroutine[object, object, object]] = [self._take(seen) for seen in todo.take]
+        work += (self._asked(leases.ask(lease, self._me)) for lease in todo.ask)
+        work += (self._asked(leases.ask(lease, None)) for lease in todo.withdraw)
+        work += (self._asked(leases.bury(worker)) for worker in todo.bury)
+        await asyncio.gather(*work)
 
     async def _take(self, seen: Lease) -> None:
-        stamp, before = _stamp(), self._monotonic()
-        never_held = seen.epoch == 0
+        shard, stamp, before = seen.shard, _stamp(), self._monotonic()
         op = (
-            leases.create(seen.shard, self._me, stamp)
-            if never_held
-            else leases.take(seen, self._me, stamp)
+            leases.take(seen, self._me, stamp)
+            if seen.epoch
+            else leases.create(shard, self._me, stamp)
         )
         if not await self._asked(op):
             return
         hold = Hold(
-            Lease(shard=seen.shard, epoch=seen.epoch + 1, stamp=stamp, owner=self._me),
+            Lease(shard=shard, epoch=seen.epoch + 1, stamp=stamp, owner=self._me),
             deadline(before, self._lease_seconds),
         )
-        if not (self._winning and hold.good(self._monotonic())):
-            return
-        self._holds[seen.shard] = hold
-        log.info("lease.won", extra=fields(shard=seen.shard, epoch=hold.lease.epoch))
-        self._won(seen.shard)
+        if not self._winning:
+            await self._asked(leases.resign(hold.lease, _stamp()))
+        elif hold.good(self._monotonic()):
+            self._holds[shard] = hold
+            self.moves["won"] += 1
+            log.info("lease.won", extra=fields(shard=shard, epoch=hold.lease.epoch))
+            self._won(shard)
 
-    async def _renew(self, hold: Hold) -> bool:
-        """Whether there was an answer."""
-        shard, before = hold.lease.shard, self._monotonic()
-        kept = await self._asked(leases.renew(hold.lease, _stamp()))
-        if self._holds.get(shard) is hold:
-            if kept:
-                self._holds[shard] = Hold(hold.lease, deadline(before, self._lease_seconds))
-            elif kept is False:
-                self._lose(shard, "taken")
-        return kept is not None
+    async def _hand_over(self, given: Hold, heir: WorkerId | None) -> None:
+        shard, epoch = given.lease.shard, given.lease.epoch
+        try:
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await self._left(shard)
+        except TimeoutError:
+            del self._handing[shard]
+            self._lose(shard, "not_left")
+            return
+        hold = self._holds.pop(shard, None)
+        if hold is None:
+            return  # lost meanwhile: that is seen to
+        self._closing.add(shard)
+        del self._handing[shard]
+        await self._asked(leases.resign(hold.lease, _stamp(), heir))
+        self._closing.discard(shard)
+        self.moves["handed_over"] += 1
+        log.info("lease.handed_over", extra=fields(shard=shard, epoch=epoch, heir=heir))
 
     async def _asked(self, op: Op[T]) -> T | None:
         """The answer, None where there was none in time for another try."""
@@ -218,15 +330,37 @@ class Leaseholder:
 
     def _lose(self, shard: int, cause: str) -> None:
         hold = self._holds.pop(shard)
+        handing = self._handing.pop(shard, None)
         self._closing.add(shard)
+        self.moves["lost"] += 1
         log.warning("lease.lost", extra=fields(shard=shard, epoch=hold.lease.epoch, cause=cause))
-        self._tasks.create_task(self._close(shard), name=f"close shard {shard}")
+        self._tasks.create_task(self._close(hold, handing), name=f"close shard {shard}")
 
-    async def _close(self, shard: int) -> None:
+    async def _close(self, hold: Hold, handing: "asyncio.Task[None] | None") -> None:
+        shard = hold.lease.shard
         try:
-            await self._lost(shard)
+            if handing is not None:
+                handing.cancel()
+                await asyncio.wait([handing])
+            closing = self._tasks.create_task(self._lost(shard))
+            hosts_end = hold.until + (1 - SAFE_SHARE) * self._lease_seconds
+            limit = max(0.0, hosts_end - self._monotonic())
+            _, hangs = await asyncio.wait([closing], timeout=limit)
+            if hangs:
+                # Its hosts have ended by themselves; but what we vouch for, nobody else may take.
+                log.error("lease.close_hangs", extra=fields(shard=shard))
+                await self._give_up(hold)
+                await asyncio.wait([closing])
         finally:
             self._closing.discard(shard)
+            self._look.set()
+
+    async def _give_up(self, hold: Hold) -> None:
+        answer = None
+        while answer is None:
+            answer = await self._asked(leases.resign(hold.lease, _stamp()))
+            if answer is None:
+                await asyncio.sleep(self._pause)
 
 
 def _stamp() -> str:

@@ -1,8 +1,8 @@
 """The wiring of a gateway. It starts in reading order and stops in the reverse.
 
 So on the way out: no shard is won and no webhook begun any more, no command is read, what is in
-hand is finished or given back, hosts are stopped without a word, journals and deliveries are
-emptied, and last the leases are resigned, for whoever goes on.
+hand is finished or given back, hosts are stopped without a word and journals emptied, the leases
+are resigned, for whoever goes on, and last the deliveries in hand are finished.
 """
 
 import asyncio
@@ -59,6 +59,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         def won(shard: int) -> None:
             inbox.won(shard)
 
+        async def left(shard: int) -> None:
+            await inbox.left(shard)
+
         async def lost(shard: int) -> None:
             await inbox.lost(shard)
 
@@ -68,9 +71,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             shards=settings.shards,
             lease_seconds=settings.lease_seconds,
             won=won,
+            left=left,
             lost=lost,
         )
-        parts.push_async_callback(leaseholder.resign)
         await parts.enter_async_context(_background(leaseholder.run()))
 
         egress = await parts.enter_async_context(
@@ -114,6 +117,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             until=lambda session: leaseholder.hosts_until(session.shard),
         )
         await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
+        # Nothing acts on a shard once its hosts are gone: the next gateway need not wait until
+        # webhooks in hand are done.
+        parts.push_async_callback(leaseholder.resign)
         parts.push_async_callback(supervisor.close)
 
         orders = Orders(
@@ -153,13 +159,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             matters = {"leases": leaseholder.matter(), "hosts": supervisor.matter()}
             return alive() | {part: why for part, why in matters.items() if why is not None}
 
-        def readings() -> Iterable[Metric]:
-            yield from _leases(leaseholder)
-            yield from _sessions(supervisor)
-            yield from _work(inbox, dispatcher, outbox)
-            yield _requests(aws)
-
-        metrics.read(readings)
+        metrics.read(
+            lambda: (
+                *_leases(leaseholder),
+                *_sessions(supervisor),
+                *_work(inbox, dispatcher, outbox),
+                _requests(aws),
+            )
+        )
         port = await parts.enter_async_context(
             serve(
                 settings.health_host,
@@ -198,6 +205,14 @@ async def _background(
 def _leases(leaseholder: Leaseholder) -> Iterable[Metric]:
     held = leaseholder.held()
     yield gauge("zapgate_shards_held", "Shards this gateway holds", len(held))
+    yield gauge("zapgate_gateways", "Gateways that share the shards", leaseholder.gateways())
+    yield family(
+        CounterMetricFamily,
+        "zapgate_shards_moved",
+        "Shards won, handed over or lost by this gateway",
+        ("how",),
+        (((how,), count) for how, count in sorted(leaseholder.moves.items())),
+    )
     yield family(
         GaugeMetricFamily,
         "zapgate_lease_epoch",

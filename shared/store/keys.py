@@ -21,11 +21,21 @@ name another's row: ids hold no `#`.
 | `T#<tenant>#R`          | `<window>`       | requests counted in a window          |
 | `K#<digest>`            | `KEY`            | which tenant and key a digest belongs to |
 | `LEASES`                | `<shard>`        | who holds a shard                     |
+| `LEASES`                | `W#<worker>`     | a gateway that is there               |
 """
 
 from typing import Final
 
-from shared.ids import EndpointId, EventId, KeyId, MessageId, RecoveryId, SessionId, TenantId
+from shared.ids import (
+    EndpointId,
+    EventId,
+    KeyId,
+    MessageId,
+    RecoveryId,
+    SessionId,
+    TenantId,
+    WorkerId,
+)
 
 TENANTS: Final = "TENANTS"
 """GSI1 partition that lists all tenants, for the operator."""
@@ -140,6 +150,10 @@ def rate_window(tenant_id: TenantId, window: int) -> Key:
 
 def lease(shard: int) -> Key:
     return LEASES, str(shard)
+
+
+def worker(worker_id: WorkerId) -> Key:
+    return LEASES, f"W#{worker_id}"
 
 
 def shard_index(shard: int) -> str:

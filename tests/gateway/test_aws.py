@@ -63,7 +63,7 @@ STEP = Progress(status=MessageStatus.SENT, at=1)
         deliveries.due_deliveries(1, 2, 3),
         webhooks.every_endpoint(TENANT, dynamo.Range(9, {"PK": "a", "SK": "b"})),
         limits.take(TENANT, 1, 1),
-        leases.renew(LEASE, "t"),
+        leases.resign(LEASE, "t"),
         queue.send_command(3, SESSION, CommandId("cmd_1"), "text"),
         queue.park("text", "reason", "group"),
         queue.send_delivery(TENANT, "body", 5),
@@ -73,7 +73,7 @@ STEP = Progress(status=MessageStatus.SENT, at=1)
     ],
     ids=[
         *("get", "put an event", "put bytes", "transact", "erase", "move", "due", "list", "count"),
-        *("renew", "command", "park", "wake", "receive", "settle", "hold"),
+        *("resign", "command", "park", "wake", "receive", "settle", "hold"),
     ],
 )
 def test_our_bodies_say_what_botocores_say(op: Op[Any]) -> None:

@@ -1,23 +1,30 @@
 """Leaseholders on a real table."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway import leaseholder
 from gateway.aws import Aws
 from gateway.leaseholder import Leaseholder
+from gateway.leases import TURNS
 from shared import clock, ids
 from shared.errors import Unavailable
 from shared.ids import WorkerId
 from shared.store import leases
 from shared.store.dynamo import Range
+from shared.store.leases import Lease
 from tests.gateway.conftest import World
 from tests.gateway.waiting import until
 
 SHARDS = 4
 LEASE = 1.5
+SLACK = 0.5
+"""Seconds that requests and a busy machine may take."""
 
 
 class Gateway:
@@ -25,6 +32,7 @@ class Gateway:
 
     def __init__(self, aws: Aws, lease_seconds: float = LEASE) -> None:
         self.serving: set[int] = set()
+        self.leaving: set[int] = set()
         self.closing = asyncio.Event()
         self.closing.set()
         self.leaseholder = Leaseholder(
@@ -33,8 +41,13 @@ class Gateway:
             shards=SHARDS,
             lease_seconds=lease_seconds,
             won=self.serving.add,
+            left=self.left,
             lost=self.lost,
         )
+
+    async def left(self, shard: int) -> None:
+        self.leaving.add(shard)
+        await self.lost(shard)
 
     async def lost(self, shard: int) -> None:
         await self.closing.wait()
@@ -42,30 +55,129 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator["Gateway"]:
+        """One that does not leave in order is dead at the end."""
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(self.leaseholder.run())
             await self.leaseholder.start_winning()
             yield self
             task.cancel()
 
+    async def leave(self) -> None:
+        self.leaseholder.stop_winning()
+        self.serving.clear()
+        await self.leaseholder.resign()
+
+    @property
+    def has(self) -> int:
+        return len(self.leaseholder.held())
+
 
 def all_of(gateway: Gateway) -> Callable[[], bool]:
-    return lambda: len(gateway.leaseholder.held()) == SHARDS
+    return lambda: gateway.has == SHARDS
 
 
-async def test_the_first_takes_all_and_the_second_waits(world: World) -> None:
-    """Two gateways never hold one shard; who comes second takes over when the first resigns."""
-    async with Gateway(world.aws).running() as first, Gateway(world.aws).running() as second:
-        assert first.serving == set(range(SHARDS))
+@asynccontextmanager
+async def watched(*gateways: Gateway) -> AsyncGenerator[None]:
+    """Meanwhile, no two of them serve a shard."""
+
+    async def watch() -> None:
+        while True:
+            served = [shard for each in gateways for shard in each.serving]
+            assert len(served) == len(set(served))
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch())
+        yield
+        task.cancel()
+
+
+async def test_shards_follow_the_gateways_that_come_and_go(world: World) -> None:
+    """Each has its share; who leaves passes it on at once, who dies, within 1.5 lease times."""
+    first, second, third = (Gateway(world.aws) for _ in range(3))
+    async with watched(first, second, third), first.running():
+        assert first.has == SHARDS
         assert first.leaseholder.matter() is None
+        async with second.running():
+            assert second.leaseholder.matter() is None, "others hold what it does not"
+            await until(lambda: (first.has, second.has) == (2, 2))
+            async with third.running():
+                await until(lambda: sorted((first.has, second.has, third.has)) == [1, 1, 2])
+                await until(lambda: first.leaseholder.gateways() == 3)
+                before = Counter({**first.leaseholder.moves})
+                await third.leave()
+                began = time.monotonic()
+                await until(lambda: (first.has, second.has) == (2, 2))
+                assert time.monotonic() - began < LEASE, "nobody waited for it to lapse"
+                assert first.leaseholder.moves["handed_over"] == before["handed_over"]
+        second.serving.clear()
+        await until(all_of(first), LEASE * 1.5 + SLACK)
+        assert first.leaseholder.moves["lost"] == 0
+        await until(lambda: first.leaseholder.gateways() == 1)
+
+
+async def test_a_shard_is_served_until_it_is_closed_in_order(world: World) -> None:
+    """While its sockets close, a shard that is handed over is renewed, and nobody else's."""
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with watched(first, second), first.running(), second.running():
+        first.closing.clear()
         await asyncio.sleep(LEASE * 1.5)
-        assert second.serving == set()
-        assert second.leaseholder.matter() is None, "others hold what it does not"
-        first.leaseholder.stop_winning()
-        await first.leaseholder.resign()
-        await until(all_of(second))
+        assert (first.has, second.has) == (SHARDS, 0)
+        first.closing.set()
+        await until(lambda: (first.has, second.has) == (2, 2))
         assert set(second.leaseholder.held().values()) == {2}
-        assert first.leaseholder.held() == {}
+
+
+async def test_a_shard_lost_in_the_middle_of_its_hand_over_is_closed(world: World) -> None:
+    """Then the hand-over ends, and it is closed as any other that is lost."""
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with watched(first, second), first.running(), second.running():
+        first.closing.clear()
+        await until(lambda: bool(first.leaving))
+        shard = min(first.leaving)
+        first.leaseholder.fenced(shard, epoch=1)
+        assert first.leaseholder.epoch(shard) is None
+        first.closing.set()
+        await until(lambda: (first.has, second.has) == (2, 2))
+
+
+async def test_a_hand_over_that_hangs_is_cut_short(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be left in order is closed at once, and goes to whoever asked all the same."""
+    monkeypatch.setattr(leaseholder, "HAND_OVER_SECONDS", 0.2)
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with first.running(), second.running():
+        first.closing.clear()
+        await until(lambda: second.has > 0)
+        assert first.leaseholder.moves["lost"] > 0
+        assert not first.leaseholder.held().keys() & second.leaseholder.held().keys()
+        first.closing.set()
+        await until(lambda: (first.has, second.has) == (2, 2))
+
+
+async def test_what_cannot_be_closed_is_given_up(world: World) -> None:
+    """Its hosts have ended by themselves by then; vouched for, it would be nobody's for ever."""
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with first.running(), second.running():
+        await until(lambda: (first.has, second.has) == (2, 2))
+        (shard, epoch), *_ = first.leaseholder.held().items()
+        first.closing.clear()
+        first.leaseholder.fenced(shard, epoch)
+        await until(lambda: shard in second.leaseholder.held(), LEASE * 2)
+        first.closing.set()
+
+
+async def test_being_there_costs_a_write_and_a_read_a_turn(world: World) -> None:
+    """However many shards are held."""
+    gateway = Gateway(world.aws, lease_seconds=2)
+    async with gateway.running():
+        before = world.aws.requests.copy()
+        await asyncio.sleep(2)
+        spent = world.aws.requests - before
+        assert 3 <= spent["dynamodb", "PutItem"] <= TURNS + 1
+        assert 3 <= spent["dynamodb", "Query"] <= TURNS + 1
+        assert spent.total() <= 2 * (TURNS + 1)
 
 
 async def test_a_silent_gateway_stops_before_another_begins(
@@ -115,7 +227,7 @@ async def test_a_taken_lease_is_noticed_at_the_renewal(world: World) -> None:
         async def taken() -> bool:
             """Between two renewals, as if its lease had lapsed."""
             page = await world.aws.run(leases.every(Range(limit=100)))
-            (seen,) = [lease for lease in page.rows if lease.shard == 2]
+            (seen,) = [row for row in page.rows if isinstance(row, Lease) and row.shard == 2]
             return await world.aws.run(leases.take(seen, WorkerId("gw_other"), "stamp"))
 
         await until(taken)

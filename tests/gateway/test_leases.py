@@ -1,202 +1,240 @@
-"""The plan of the leases, by a table and by a simulated clock."""
-
-from dataclasses import dataclass, field
-
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+"""The plan of the leases, case by case."""
 
 from gateway.leases import (
+    BURY_SHARE,
+    GRACE_SHARE,
     SAFE_SHARE,
     Hold,
     Plan,
-    Sighting,
+    Standing,
+    View,
     deadline,
     overdue,
     plan,
+    renewed,
     saw,
+    spread,
 )
 from shared.ids import WorkerId
-from shared.store.leases import Lease
+from shared.store.leases import Lease, Worker
 
-ME, OTHER = WorkerId("gw_me"), WorkerId("gw_other")
+ME, OTHER, THIRD = WorkerId("gw_me"), WorkerId("gw_other"), WorkerId("gw_third")
 TTL = 10.0
 
 
-def lease(shard: int, stamp: str, owner: WorkerId | None = OTHER) -> Lease:
-    return Lease(shard=shard, epoch=3, stamp=stamp, owner=owner)
+def lease(
+    shard: int,
+    owner: WorkerId | None = OTHER,
+    wanted_by: WorkerId | None = None,
+    *,
+    stamp: str = "a",
+) -> Lease:
+    return Lease(shard=shard, epoch=3, stamp=stamp, owner=owner, wanted_by=wanted_by)
+
+
+def alive(*names: WorkerId, stamp: str = "w", leaving: bool = False) -> list[Worker]:
+    return [Worker(worker=name, stamp=stamp, leaving=leaving) for name in names]
+
+
+def view(*rows: Lease | Worker, at: float = 0, shards: int | None = None) -> View:
+    count = sum(isinstance(row, Lease) for row in rows) if shards is None else shards
+    return saw(View(), count, rows, at)
 
 
 def planned(
-    sightings: dict[int, Sighting],
+    known: View,
     *,
-    now: float,
+    now: float = 0,
     holds: dict[int, Hold] | None = None,
+    handing: frozenset[int] = frozenset(),
     closing: frozenset[int] = frozenset(),
-    shards: int = 1,
 ) -> Plan:
-    return plan(
-        me=ME,
-        shards=shards,
-        sightings=sightings,
-        holds=holds or {},
-        closing=closing,
-        now=now,
-        lease_seconds=TTL,
-    )
+    return plan(Standing(ME, known, now, TTL), holds or {}, handing, closing)
 
 
-def test_a_shard_nobody_ever_held_is_created() -> None:
+def holding(known: View) -> dict[int, Hold]:
+    return {
+        shard: Hold(seen.lease, until=8)
+        for shard, seen in known.leases.items()
+        if seen.lease.owner == ME
+    }
+
+
+def taken(todo: Plan) -> list[int]:
+    return [lease.shard for lease in todo.take]
+
+
+def test_a_shard_nobody_ever_held_is_taken() -> None:
     """A shard without a row is there for whoever comes first."""
-    assert planned({}, now=0, shards=2) == Plan(create=(0, 1))
+    todo = planned(view(shards=2))
+    assert [(lease.shard, lease.epoch) for lease in todo.take] == [(0, 0), (1, 0)]
 
 
 def test_a_live_lease_is_left_alone() -> None:
     """Another's lease is not touched before one lease time without a new stamp."""
-    seen = {0: Sighting(lease(0, "a"), since=0)}
-    assert planned(seen, now=TTL - 0.001) == Plan()
+    assert planned(view(lease(0), *alive(OTHER)), now=TTL - 0.001) == Plan()
 
 
 def test_a_lapsed_lease_is_taken() -> None:
-    """A stamp unchanged for one lease time on our clock is free."""
-    seen = {0: Sighting(lease(0, "a"), since=0)}
-    assert planned(seen, now=TTL) == Plan(take=(seen[0].lease,))
+    """A stamp unchanged for one lease time on our clock is free, with or without an owner's row."""
+    assert planned(view(lease(0), *alive(OTHER)), now=TTL).take == (lease(0),)
+    assert planned(view(lease(0)), now=TTL).take == (lease(0),)
+
+
+def test_a_lapse_is_over_before_the_read_that_shows_it() -> None:
+    """A word that came while the table was read may not have been seen."""
+    known = view(lease(0), *alive(OTHER), at=0)
+    later = saw(known, 1, [lease(0), *alive(OTHER)], now=TTL + 1)
+    assert planned(later, now=TTL - 1).take == ()
+    given_back = saw(known, 1, [lease(0, None, stamp="b")], now=TTL + 1)
+    assert taken(planned(given_back, now=TTL)) == [0]
 
 
 def test_a_lease_given_back_is_taken_at_once() -> None:
     """A resigned lease has no owner to wait for."""
-    seen = {0: Sighting(lease(0, "a", owner=None), since=0)}
-    assert planned(seen, now=0) == Plan(take=(seen[0].lease,))
+    assert taken(planned(view(lease(0, owner=None)))) == [0]
 
 
 def test_a_lease_won_by_a_lost_answer_is_taken_again() -> None:
     """What the table calls ours and we do not hold needs no waiting, only a new epoch."""
-    seen = {0: Sighting(lease(0, "a", owner=ME), since=0)}
-    assert planned(seen, now=0) == Plan(take=(seen[0].lease,))
+    known = view(lease(0, owner=ME), *alive(ME))
+    assert taken(planned(known)) == [0]
+    assert taken(planned(known, holds=holding(known))) == []
 
 
 def test_nothing_is_taken_while_its_sockets_close() -> None:
     """A shard we lost is not ours again before its last socket is closed."""
-    seen = {0: Sighting(lease(0, "a", owner=None), since=0)}
-    assert planned(seen, now=0, closing=frozenset({0})) == Plan()
+    closing = frozenset({0, 1})
+    assert taken(planned(view(lease(0, None), lease(1, ME)), closing=closing)) == []
 
 
-def test_what_is_held_is_renewed() -> None:
-    """A held lease is renewed in every round and never taken."""
-    hold = Hold(lease(0, "a", owner=ME), until=8)
-    seen = {0: Sighting(hold.lease, since=0)}
-    assert planned(seen, now=100, holds={0: hold}) == Plan(renew=(hold,))
+def test_what_the_table_gave_to_another_is_lost() -> None:
+    """Owner and fencing token must be ours; a lease without a row is nobody's."""
+    known = view(lease(0, owner=ME), lease(1), *alive(ME, OTHER), shards=3)
+    held = {shard: Hold(lease(shard, ME), 8) for shard in range(3)}
+    assert planned(known, holds=held).lost == (1, 2)
+    wanted = view(lease(0, OTHER, THIRD), lease(1, OTHER, THIRD), *alive(ME, OTHER, THIRD))
+    held = {shard: Hold(lease(shard, ME), 8) for shard in range(2)}
+    assert planned(wanted, holds=held).hand_over == ()
+    later = {0: Hold(Lease(shard=0, epoch=4, stamp="b", owner=ME), 8)}
+    assert planned(known, holds=later).lost == (0,)
 
 
 def test_a_new_stamp_starts_the_watch_anew() -> None:
-    """The time of a sighting is that of its stamp."""
-    first = saw({}, [lease(0, "a")], now=1)
-    same = saw(first, [lease(0, "a")], now=2)
-    other = saw(same, [lease(0, "b")], now=3)
-    assert [first[0].since, same[0].since, other[0].since] == [1, 1, 3]
+    """The time of a sighting is that of the lease's stamp and of its owner's."""
+    first = view(lease(0), *alive(OTHER), at=1)
+    same = saw(first, 1, [lease(0), *alive(OTHER)], now=2)
+    vouched = saw(same, 1, [lease(0), *alive(OTHER, stamp="x")], now=3)
+    other = saw(vouched, 1, [lease(0, stamp="b"), *alive(OTHER, stamp="x")], now=4)
+    gone = saw(other, 1, [lease(0, stamp="b")], now=5)
+    seen = (first, same, vouched, other, gone)
+    assert [each.leases[0].since for each in seen] == [1, 1, 3, 4, 5]
+    assert [each.peers[OTHER].since for each in seen[:4]] == [1, 1, 3, 3]
 
 
 def test_an_unrenewed_lease_is_overdue_before_it_lapses() -> None:
     """The holder stops at four fifths of the lease time, counted from before its request."""
-    hold = Hold(lease(0, "a", owner=ME), deadline(5.0, TTL))
+    hold = Hold(lease(0, ME), deadline(5.0, TTL))
     assert overdue({0: hold}, 5.0 + SAFE_SHARE * TTL - 0.01) == ()
     assert overdue({0: hold}, 5.0 + SAFE_SHARE * TTL) == (0,)
 
 
-@dataclass
-class Worker:
-    """A gateway without a network: its clock runs at its own offset, its requests may hang."""
-
-    name: WorkerId
-    offset: float
-    sightings: dict[int, Sighting] = field(default_factory=dict[int, Sighting])
-    holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
-
-    def clock(self, now: float) -> float:
-        return now + self.offset
+def test_an_answer_renews_only_what_is_still_held() -> None:
+    """A word that came back too late may be younger than another's taking of the lease."""
+    held = {0: Hold(lease(0, ME), until=8), 1: Hold(lease(1, ME), until=4)}
+    after = renewed(held, 3, 5, TTL)
+    assert [hold.until for hold in after.values()] == [11, 4]
+    later = {0: Hold(lease(0, ME), until=20)}
+    assert renewed(later, 3, 5, TTL) == later
 
 
-SHARDS = 2
-_durations = st.floats(0, TTL, allow_nan=False)
+def test_free_shards_go_to_whoever_has_least() -> None:
+    """Whoever computes it, the outcome is the same, and as even as it can be."""
+    assert spread({3, 1, 2, 0}, {ME: 2, OTHER: 0}) == {0: OTHER, 1: OTHER, 2: ME, 3: OTHER}
+    assert spread([1], {}) == {}
 
 
-class Leases(RuleBasedStateMachine):
-    """Two gateways, one table, one true time that neither knows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self.table: dict[int, Lease] = {}
-        self.stamps = 0
-        self.workers = [Worker(ME, -500.0), Worker(OTHER, 321.5)]
-        self.epochs: dict[int, int] = {}
-
-    def stamp(self) -> str:
-        self.stamps += 1
-        return str(self.stamps)
-
-    @rule(seconds=_durations)
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(which=st.integers(0, 1), slow=_durations)
-    def renews_with_a_slow_answer(self, which: int, slow: float) -> None:
-        """The table is written `slow` after the request was sent; the deadline counts from then."""
-        worker = self.workers[which]
-        before = worker.clock(self.now)
-        self.now += slow
-        for shard, hold in list(worker.holds.items()):
-            row = self.table[shard]
-            if row.owner == worker.name and row.epoch == hold.lease.epoch:
-                self.table[shard] = Lease(
-                    shard=shard, epoch=row.epoch, stamp=self.stamp(), owner=row.owner
-                )
-                worker.holds[shard] = Hold(hold.lease, deadline(before, TTL))
-            else:
-                del worker.holds[shard]
-
-    @rule(which=st.integers(0, 1), slow=_durations)
-    def reads_and_takes(self, which: int, slow: float) -> None:
-        worker = self.workers[which]
-        now = worker.clock(self.now)
-        for shard in overdue(worker.holds, now):
-            del worker.holds[shard]
-        worker.sightings = saw(worker.sightings, self.table.values(), now)
-        todo = plan(
-            me=worker.name,
-            shards=SHARDS,
-            sightings=worker.sightings,
-            holds=worker.holds,
-            closing=frozenset(),
-            now=now,
-            lease_seconds=TTL,
-        )
-        self.now += slow
-        for shard in todo.create:
-            if shard not in self.table:
-                self.won(worker, shard, 1, before=now)
-        for seen in todo.take:
-            row = self.table[seen.shard]
-            if (row.stamp, row.epoch) == (seen.stamp, seen.epoch):
-                self.won(worker, seen.shard, seen.epoch + 1, before=now)
-
-    def won(self, worker: Worker, shard: int, epoch: int, before: float) -> None:
-        assert epoch > self.epochs.get(shard, 0), "a fencing token was given out twice"
-        self.epochs[shard] = epoch
-        row = Lease(shard=shard, epoch=epoch, stamp=self.stamp(), owner=worker.name)
-        self.table[shard] = row
-        worker.holds[shard] = Hold(row, deadline(before, TTL))
-
-    @invariant()
-    def nobody_shares_a_shard(self) -> None:
-        for shard in range(SHARDS):
-            acting = [
-                worker
-                for worker in self.workers
-                if shard in worker.holds and worker.holds[shard].good(worker.clock(self.now))
-            ]
-            assert len(acting) <= 1
+def test_each_takes_its_share_of_what_is_free() -> None:
+    """While another may be on its way to the rest, the rest is left to it; not for long."""
+    known = view(*(lease(shard, None) for shard in range(4)), *alive(ME, OTHER))
+    assert taken(planned(known)) == [0, 2]
+    assert taken(planned(known, now=GRACE_SHARE * TTL)) == [0, 1, 2, 3]
 
 
-Leases.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-TestLeases = Leases.TestCase
+def test_what_is_kept_for_somebody_is_left_to_him() -> None:
+    """A lease given back for a gateway is that gateway's, unless it is gone or does not come."""
+    known = view(lease(0, None, OTHER), lease(1, None, ME), *alive(ME, OTHER))
+    assert taken(planned(known)) == [1]
+    assert taken(planned(known, now=GRACE_SHARE * TTL)) == [0, 1]
+    gone = view(lease(0, None, OTHER), lease(1, None, ME), *alive(ME))
+    assert sorted(taken(planned(gone))) == [0, 1]
+    leaving = view(lease(0, None, OTHER), *alive(ME), *alive(OTHER, leaving=True))
+    assert taken(planned(leaving)) == [0]
+
+
+def test_who_has_too_little_asks_whoever_has_most() -> None:
+    """A newcomer asks for two at a time, of the richest, until one more would change nothing."""
+    rows = [lease(0, THIRD), *(lease(shard) for shard in range(1, 6))]
+    todo = planned(view(*rows, *alive(ME, OTHER, THIRD)))
+    assert {each.owner for each in todo.ask} == {OTHER}
+    assert len(todo.ask) == 2
+    rows[1:3] = [lease(1, OTHER, ME), lease(2, OTHER, ME)]
+    assert planned(view(*rows, *alive(ME, OTHER, THIRD))).ask == ()
+    even = view(lease(0), lease(1, ME), lease(2), *alive(ME, OTHER))
+    assert planned(even, holds=holding(even)).ask == ()
+
+
+def test_nobody_asks_for_what_another_asked_for() -> None:
+    """Unless that one is gone."""
+    rows = (lease(0, OTHER, THIRD), lease(1, OTHER, THIRD))
+    assert planned(view(*rows, *alive(ME, OTHER, THIRD))).ask == ()
+    assert len(planned(view(*rows, *alive(ME, OTHER))).ask) == 1
+
+
+def test_nothing_moves_while_somebody_is_unwell() -> None:
+    """A silent gateway, one that leaves, a free lease: first those, then evenness."""
+    rows = (lease(0), lease(1), lease(2))
+    known = view(*rows, *alive(ME, OTHER))
+    assert planned(known).ask
+    assert not planned(known, now=0.7 * TTL).ask
+    assert not planned(view(*rows, *alive(ME), *alive(OTHER, leaving=True))).ask
+    assert not planned(view(*rows, lease(3, None), *alive(ME, OTHER))).ask
+    assert planned(view(*rows, lease(3, None, ME), *alive(ME, OTHER))).ask
+    mine = view(*(lease(n, ME, OTHER) for n in range(2)), lease(2, None), *alive(ME, OTHER))
+    assert not planned(mine, holds=holding(mine)).hand_over
+
+
+def test_an_ask_that_is_needed_no_more_is_withdrawn() -> None:
+    """It would only change who has more."""
+    known = view(lease(0, OTHER, ME), lease(1, ME), *alive(ME, OTHER))
+    assert planned(known, holds=holding(known)).withdraw == (lease(0, OTHER, ME),)
+    dead = view(lease(0, OTHER, ME), lease(1, ME), *alive(ME))
+    assert planned(dead, holds=holding(dead)).withdraw == ()
+
+
+def test_a_holder_gives_what_it_has_too_much() -> None:
+    """However many ask at once, it keeps its share, and moves two at a time."""
+    rows = [lease(0, ME, OTHER), lease(1, ME, OTHER), lease(2, ME, THIRD)]
+    known = view(*rows, *alive(ME, OTHER, THIRD))
+    todo = planned(known, holds=holding(known))
+    assert [each.shard for each in todo.hand_over] == [0, 2]
+    todo = planned(known, holds=holding(known), handing=frozenset({0}))
+    assert [each.shard for each in todo.hand_over] == [2]
+    todo = planned(known, holds=holding(known), handing=frozenset({0, 2}))
+    assert todo.hand_over == ()
+
+
+def test_who_is_gone_is_buried() -> None:
+    """A gateway that was silent for long, and holds nothing, leaves no row."""
+    known = view(lease(0, ME), *alive(ME, OTHER))
+    long = BURY_SHARE * TTL
+    assert planned(known, now=long - 1, holds=holding(known)).bury == ()
+    assert planned(known, now=long, holds=holding(known)).bury == tuple(alive(OTHER))
+
+
+def test_the_next_look_is_when_something_becomes_free() -> None:
+    """So that it is taken then, not up to a turn later."""
+    known = view(lease(0, ME), lease(1), *alive(ME, OTHER), at=2)
+    assert Standing(ME, known, 3, TTL).next_look() == 2 + TTL
+    assert Standing(ME, known, 2 + TTL, TTL).next_look() == 2 + TTL + GRACE_SHARE * TTL
+    assert Standing(ME, view(lease(0, ME)), 3, TTL).next_look() is None

@@ -75,21 +75,26 @@ async def started(environment: Mapping[str, str], devices: Path) -> AsyncGenerat
             await process.communicate()
 
 
-async def test_one_gateway_hands_over_to_the_next(fresh_stack: FreshStack, tmp_path: Path) -> None:
-    """Ready once all shards are held; on SIGTERM it resigns them, says nothing and exits 0."""
+async def test_gateways_share_the_shards_and_hand_them_over(
+    fresh_stack: FreshStack, tmp_path: Path
+) -> None:
+    """The second gets its half; on SIGTERM one resigns what it has, says nothing and exits 0."""
     stack: StackEnvironment = fresh_stack(Shards="4")
     async with started(stack.environment, tmp_path) as first:
         await until(first.ready, 20)
         assert await first.holds(4)
         async with started(stack.environment, tmp_path) as second:
             await until(second.ready, 20)
-            assert await second.holds(0)
+            await until(lambda: second.holds(2), 20)
+            await until(lambda: first.holds(2))
+            assert "zapgate_gateways 2.0\n" in (await first.asked("/metrics"))[1]
             assert (await second.asked("/healthz"))[1] == '{"status":"ok","reasons":{}}'
             code, out, lines = await first.told_to_stop()
             assert (code, out) == (0, b"")
             assert lines[-1]["fact"] == "gateway.stopped"
             assert [line for line in lines if line["level"] in {"warning", "error"}] == []
             await until(lambda: second.holds(4))
+            assert await second.ready()
             code, _, _ = await second.told_to_stop()
             assert code == 0
 

@@ -686,6 +686,43 @@ async def test_a_lost_shard_is_left_at_once(world: World) -> None:
         assert again.count == 2
 
 
+async def test_a_shard_handed_over_finishes_what_is_in_hand(world: World) -> None:
+    """Its hosts end after that, without a word; its queue is there for the next gateway at once."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(shard.inbox.left(0))
+            await asyncio.sleep(0.1)
+            assert not leaving.done()
+            shard.hosts.open.set()
+        assert shard.hosts.told[-1] == ("stop", session.id, False, True)
+        assert await shard.empty()
+        await shard.order(send(session, "for the next"))
+        (fresh,) = await world.aws.run(queue.receive(world.settings.command_queue(0), 2))
+        assert fresh.count == 1
+        await shard.inbox.lost(0)
+
+
+async def test_a_shard_lost_while_it_is_left_is_left_at_once(world: World) -> None:
+    """Cut short, leaving in order keeps nothing from others either."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(shard.inbox.left(0))
+            await asyncio.sleep(0.1)
+            leaving.cancel()
+        await shard.inbox.lost(0)
+        assert shard.hosts.told[-1] == ("stop", session.id, False, True)
+        (again,) = await world.aws.run(queue.receive(world.settings.command_queue(0), 2))
+        assert again.count == 2
+
+
 async def test_stopping_ends_the_polls_and_gives_back_what_takes_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

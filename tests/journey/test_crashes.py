@@ -110,7 +110,7 @@ async def test_killing_the_gateway_loses_and_doubles_nothing(own_product: Produc
 
 
 async def test_a_frozen_gateway_keeps_no_device(own_product: Product) -> None:
-    """Its hosts are gone before the next gateway has one, and it does not want them back."""
+    """Its hosts are gone before the next gateway has one, and come back only by a hand-over."""
     async with own_product.cast() as cast, own_product.gateway() as frozen:
         await _link(own_product, cast)
         os.kill(frozen.process.pid, signal.SIGSTOP)
@@ -126,8 +126,10 @@ async def test_a_frozen_gateway_keeps_no_device(own_product: Product) -> None:
                 await story.confirm(cast, await story.send(cast, "from the other"))
                 os.kill(frozen.process.pid, signal.SIGCONT)
                 await story.confirm(cast, await story.send(cast, "and once more"))
-                assert alive(hosts(other))
-                assert not alive(hosts(frozen))
+                # It has its share of the shards again, the session's perhaps among them.
+                for _ in range(20):
+                    assert not (alive(hosts(frozen)) and alive(hosts(other)))
+                    await asyncio.sleep(0.1)
                 types = [each.event["type"] for each in cast.receiver.seen]
                 assert "session.failed" not in types
         finally:

@@ -42,7 +42,7 @@ ADVANCE = messages.advance(TENANT, SESSION, MESSAGE, Progress(status=MessageStat
         (sessions.read(TENANT, SESSION), "GetItem session"),
         (messages.read(TENANT, SESSION, MESSAGE), "GetItem message"),
         (limits.take(TENANT, 1, 1), "UpdateItem rate"),
-        (leases.renew(LEASE, "t"), "UpdateItem lease"),
+        (leases.resign(LEASE, "t"), "UpdateItem lease"),
         (leases.every(Range(9)), "Query lease"),
         (messages.every(TENANT, SESSION, Range(9)), "Query message"),
         (webhooks.every_endpoint(TENANT, Range(9)), "Query endpoint"),
@@ -67,7 +67,7 @@ def test_waiting_and_leases_are_nobodys() -> None:
     """What brings nothing, and a lease's upkeep, are idle; a poll or sweep that brings is not."""
     poll = receive(PLACES.command_queue(1), 20)
     assert is_idle(recorded(poll))
-    assert is_idle(recorded(leases.renew(LEASE, "t")))
+    assert is_idle(recorded(leases.resign(LEASE, "t")))
     assert not is_idle(recorded(poll, {"Messages": [{"Body": "b"}]}))
     sweep = deliveries.due_deliveries(1, 1, 10)
     assert is_idle(recorded(sweep, {"Items": list[str]()}))
