@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shared import ids
 from shared.addresses import Denied
 from shared.aws import Refusal, conflicted
+from shared.delivery import DeliveryState
 from shared.env import Places, settings
 from shared.errors import Misconfigured
 from shared.ids import EndpointId, EventId, KeyId, MessageId, SessionId, TenantId
@@ -210,3 +211,8 @@ def test_making_one_more_says_why_it_was_not_made() -> None:
     assert why(failed, fine, status="deleting") is tenants.Making.CLOSED
     assert why(failed, fine) is tenants.Making.CLOSED
     assert why(fine, failed) is tenants.Making.MADE
+
+
+def test_what_a_text_is_besides_is_forgotten() -> None:
+    """An enumeration's member is stored as its text."""
+    assert dynamo.attribute(DeliveryState.HELD) == {"S": "held"}
