@@ -9,7 +9,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -20,6 +20,7 @@ from gateway.delivery import Held, Result, error_of
 from gateway.directory import Directory
 from gateway.disabling import Consequence, Disable, Recovered, Warn
 from gateway.notices import Notice, notice
+from gateway.outbox import Deliverer
 from gateway.stamps import Stamps
 from shared import clock, ids
 from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
@@ -40,18 +41,6 @@ WELL: Final = Health()
 """Of an endpoint with nothing bad known of it."""
 
 _random = random.SystemRandom().random
-
-
-class Deliverer(Protocol):
-    """What becomes of a notice's deliveries."""
-
-    def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
-        """A new delivery as it comes into the table."""
-        ...
-
-    def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt one that was born claimed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +112,19 @@ class Standing:
         if isinstance(leave, Probe):
             endpoint = _claimed(endpoint, leave)
         before = self._windows.pop(endpoint.id, Window())
-        _, self._windows[endpoint.id] = breaker.record(
-            endpoint.health,
-            before,
-            sign,
-            error_of(result),
-            leave=leave,
-            now=now,
-            random=lambda: chance,
-        )
+
+        def recorded(health: Health) -> tuple[Health, Window]:
+            return breaker.record(
+                health,
+                before,
+                sign,
+                error_of(result),
+                leave=leave,
+                now=now,
+                random=lambda: chance,
+            )
+
+        _, self._windows[endpoint.id] = recorded(endpoint.health)
         if len(self._windows) > KEPT:
             self._windows.popitem(last=False)
         asked = None if isinstance(leave, Test) else disabling.asked(result)
@@ -142,15 +135,7 @@ class Standing:
 
         def rule(row: Endpoint) -> Changed | None:
             nonlocal turn
-            health, _ = breaker.record(
-                row.health,
-                before,
-                sign,
-                error_of(result),
-                leave=leave,
-                now=now,
-                random=lambda: chance,
-            )
+            health, _ = recorded(row.health)
             turn = Turn(
                 opened=health if row.health.open_until is None and health.open_until else None,
                 closed=row.health.open_until is not None and health.open_until is None,
