@@ -105,6 +105,10 @@ class Reason(StrEnum):
     CLIENT_OUTDATED = "client_outdated"
     CONNECTION_LOST = "connection_lost"
     CONNECTION_REFUSED = "connection_refused"
+    SILENT = "silent"
+    PROXY_FAILED = "proxy_failed"
+    STORE_UNAVAILABLE = "store_unavailable"
+    CREDENTIALS_RESET = "credentials_reset"
     HOST_DIED = "host_died"
 
 
@@ -123,6 +127,11 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.CLIENT_OUTDATED: "WhatsApp refuses this client version. Zapgate must be updated.",
     Reason.CONNECTION_LOST: "The connection was lost; it is being made again.",
     Reason.CONNECTION_REFUSED: "WhatsApp refused the connection. Start it to try again.",
+    Reason.SILENT: "The connection was open, but nothing came over it; it is being made again.",
+    Reason.PROXY_FAILED: "The session's proxy does not let it through. Mend or change the proxy; "
+    "it is being tried again.",
+    Reason.STORE_UNAVAILABLE: "Its credentials cannot be read just now; it is being tried again.",
+    Reason.CREDENTIALS_RESET: "You reset its credentials. Start it to pair the number again.",
     Reason.HOST_DIED: "The process that held the socket ended; it is being started again.",
 }
 
