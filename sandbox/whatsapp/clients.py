@@ -20,6 +20,9 @@ from sandbox.whatsapp.world import World
 logger = logging.getLogger(__name__)
 
 WRONG_DEVICE = node("failure", {"reason": "401", "location": "sbx"})
+FLAP = (
+    0.2  # seconds a connection lives that is welcomed and closed: its client is logged in by then
+)
 BAD_PAYLOAD = node("failure", {"reason": "400", "location": "sbx"})
 
 
@@ -71,6 +74,9 @@ class Clients:
         connection.on_stanza = lambda stanza: router.handle(self._world, device, stanza)
         connection.on_close = lambda: self._left(device, connection)
         self._greet(device, connection)
+        if user.faults.flaps:
+            user.faults.flaps -= 1
+            self._world.later(FLAP, connection.end)
 
     def _greet(self, device: Device, connection: Connection) -> None:
         now = str(self._world.clock())

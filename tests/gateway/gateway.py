@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from gateway.frames import Entry
@@ -63,7 +64,14 @@ def order(
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
+    def __init__(
+        self,
+        network: Network,
+        folder: Path,
+        prelude: str = "sandbox.trust",
+        *,
+        patience: float = 1.0,
+    ) -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
         self.away = False
@@ -74,6 +82,7 @@ class Gateway:
             host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
+            patience=patience,
         )
         self.lease = 9.0
         """Seconds a renewal lets a host live."""
@@ -102,6 +111,12 @@ class Gateway:
     async def _offer(self, _: Session, pairing: Pairing) -> None:
         self.pairings.append(pairing)
         self._news.set()
+
+    def limit(self, **seconds: float) -> None:
+        """Change some limits of what hosts may take."""
+        house = self.supervisor._house  # pyright: ignore[reportPrivateUsage] (a test may change what no setting does)
+        changed = msgspec.structs.replace(house.limits, **seconds)
+        object.__setattr__(house, "limits", changed)
 
     def events(self, session: Session) -> list[SessionEvent]:
         return [entry.event for entry in self.entries if entry.event.session_id == session.id]
@@ -182,10 +197,10 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    network: Network, folder: Path, prelude: str = "sandbox.trust"
+    network: Network, folder: Path, prelude: str = "sandbox.trust", *, patience: float = 1.0
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude)
+    running = Gateway(network, folder, prelude, patience=patience)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:

@@ -196,14 +196,14 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
 
 
 async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
-    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+    here: Gateway, control: ControlClient
 ) -> None:
     """The library may hold a send, and all behind it, for ever; the keeper does not."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
     await control.fault(ANNA, faults.AckDelay(30))
-    monkeypatch.setattr(keeper, "SEND_LIMIT", 0.5)
+    here.limit(send=0.5)
     await here.supervisor.send(order(session, BEN, "stuck"), repeated=False)
     await here.event(session, MessageUncertain)
     await control.fault(ANNA, faults.Clear())
@@ -211,17 +211,15 @@ async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
     await here.event(session, MessageSent)
 
 
-async def test_a_host_that_stands_still_is_replaced(
-    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_that_stands_still_is_replaced(here: Gateway, control: ControlClient) -> None:
     """No pulse is a fault of its own: the process is there and does nothing."""
     session = new_session()
     await link(here, control, session, ANNA)
     pid = here.pid(session) or 0
-    monkeypatch.setattr(keeper, "PULSE_LIMIT", 2.5)
+    here.limit(pulse=2.5)
     os.kill(pid, signal.SIGSTOP)
     dropped = await here.event(session, SessionReconnecting)
-    monkeypatch.setattr(keeper, "PULSE_LIMIT", 30.0)
+    here.limit(pulse=30.0)
     await here.event(session, SessionConnected, after=dropped.sequence)
     assert gone(pid)
 
