@@ -25,7 +25,7 @@ from gateway.keeper import HostStatus, Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.recorder import record_alone
-from gateway.weather import Weather
+from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
 from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
@@ -76,7 +76,7 @@ class Supervisor:
             until=until,
             closing=asyncio.Event(),
             gate=asyncio.Semaphore(STARTS_AT_ONCE),
-            weather=Weather(lambda: len(self._keepers)),
+            weather=Weather(lambda: len(self._keepers), SPACING * settings.patience),
             limits=Limits().scaled(settings.patience),
         )
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)

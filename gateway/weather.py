@@ -21,9 +21,10 @@ SPACING: Final = 5.0
 class Weather:
     """The sessions that wait for their next dial after one that did not come through."""
 
-    def __init__(self, held: Callable[[], int]) -> None:
+    def __init__(self, held: Callable[[], int], spacing: float = SPACING) -> None:
         """`held` is how many sessions the gateway holds."""
         self._held = held
+        self._spacing = spacing
         self._waiting: dict[SessionId, Callable[[], None]] = {}
 
     def missed(self, session_id: SessionId, wake: Callable[[], None]) -> None:
@@ -59,5 +60,5 @@ class Weather:
         `jitter` is uniform in [0, 1).
         """
         if self.foul:
-            return len(self._waiting) * SPACING * (0.5 + jitter)
+            return len(self._waiting) * self._spacing * (0.5 + jitter)
         return pause(failures, jitter)

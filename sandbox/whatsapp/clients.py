@@ -74,9 +74,6 @@ class Clients:
         connection.on_stanza = lambda stanza: router.handle(self._world, device, stanza)
         connection.on_close = lambda: self._left(device, connection)
         self._greet(device, connection)
-        if user.faults.flaps:
-            user.faults.flaps -= 1
-            self._world.later(FLAP, connection.end)
 
     def _greet(self, device: Device, connection: Connection) -> None:
         now = str(self._world.clock())

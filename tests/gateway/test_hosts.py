@@ -34,7 +34,7 @@ from shared.events import (
 )
 from shared.message import FailureCode, MessageStatus, OnUncertain, Text
 from shared.session import Pairing, Reason, SessionState
-from tests.gateway.gateway import Gateway, gateway, link, new_session, order, sequences
+from tests.gateway.gateway import Gateway, gateway, gone, link, new_session, order, sequences
 
 ANNA, BEN = "+4915112345678", "+4915112345679"
 
@@ -57,14 +57,6 @@ async def control(network: Network) -> AsyncGenerator[ControlClient]:
 async def here(network: Network, tmp_path: Path) -> AsyncGenerator[Gateway]:
     async with gateway(network, tmp_path / "devices") as running:
         yield running
-
-
-def gone(pid: int) -> bool:
-    """Whether a process is no more, or only waits to be buried."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 async def test_a_number_is_linked_by_code_and_speaks(
