@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,7 +33,10 @@ def some_number() -> str:
 
 
 class Stage:
-    """A WhatsApp and a gateway of its own, whose times are a tenth of the usual."""
+    """A WhatsApp and a gateway of its own, whose times are a fifth of the usual.
+
+    A host that is started, or a phone's confirmation, may take its time: dozens start at once.
+    """
 
     def __init__(self, here: Gateway, control: ControlClient) -> None:
         self.here = here
@@ -68,49 +71,19 @@ async def stage(home: Path) -> AsyncGenerator[Stage]:
         try:
             async with ControlClient(network.control_url) as control:
                 here.deadline = PATIENCE
+                here.limit(login_after_pairing=60.0, pulse=10.0)
                 await control.create_person(FRIEND, "Friend")
                 yield Stage(here, control)
         finally:
             await running.__aexit__(None, None, None)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def played(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[dict[str, BaseException | None]]:
-    """What each way came to: None where it was as the table says."""
-    async with stage(tmp_path_factory.mktemp("ends")) as where:
-
-        async def one(work: Awaitable[None]) -> BaseException | None:
-            try:
-                await work
-            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (the test of that way raises it)
-                return error
-            return None
-
-        results = await asyncio.gather(*(one(play(where.scene(), way)) for way in WAYS))
-        yield dict(zip((way.name for way in WAYS), results, strict=True))
-
-
-@pytest.mark.parametrize("name", [way.name for way in WAYS], ids=str)
-def test_a_connection_ends(name: str, played: dict[str, BaseException | None]) -> None:
-    """The tenant is told what the table says, and the session goes on, or rests, as it says."""
-    error = played[name]
-    if error is not None:
-        raise error
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def storm(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A stage of one's own: what is done to its network meets everybody on it."""
-    async with stage(tmp_path) as where:
-        yield where
-
-
-async def test_a_dial_that_fails_unsaid_is_made_again(storm: Stage) -> None:
+async def fails_unsaid(storm: Stage) -> None:
     """The library dials once after pairing, and once when asked for a new stream, and is mute."""
     new, old = storm.scene(), storm.scene()
-    await asyncio.gather(storm.offered(new), old.open())
+    await old.open()
+    storm.here.limit(login_after_pairing=9.0)
+    await storm.offered(new)
     await storm.control.fail_dials("cut", 2)
     await asyncio.gather(storm.scan(new), old.fault(faults.StreamError(515)))
 
@@ -122,7 +95,7 @@ async def test_a_dial_that_fails_unsaid_is_made_again(storm: Stage) -> None:
     assert storm.watches() == {Watch.UNCONNECTED: 1, Watch.LOGIN_AFTER_PAIRING: 1}
 
 
-async def test_a_dial_that_is_never_answered_is_given_up(storm: Stage) -> None:
+async def never_answered(storm: Stage) -> None:
     """The first one of a process or a later one: the library would wait for ever."""
     first, later = storm.scene(), storm.scene()
     await asyncio.gather(first.open(), later.open())
@@ -138,8 +111,12 @@ async def test_a_dial_that_is_never_answered_is_given_up(storm: Stage) -> None:
     assert storm.watches() == {Watch.FIRST_WORD: 1, Watch.REDIAL: 1}
 
 
-async def test_a_handshake_that_is_cut_is_begun_again(storm: Stage) -> None:
-    """By the library, after a drop; by a new process, if it was the first dial of the old one."""
+async def cut_handshake(storm: Stage) -> None:
+    """By the library, after a drop; by a new process, if it was the first dial of the old one.
+
+    Either way the library waits for 20 seconds before it takes notice.
+    """
+    storm.here.limit(first_word=60.0, redial=60.0)
     first, later = storm.scene(), storm.scene()
     await asyncio.gather(first.open(), later.open())
     await storm.here.supervisor.stop(first.session.id)
@@ -149,14 +126,15 @@ async def test_a_handshake_that_is_cut_is_begun_again(storm: Stage) -> None:
     await asyncio.gather(first.until_told(UNANSWERED, BACK), later.until_told(LOST, BACK))
     await asyncio.gather(first.speaks(), later.speaks())
     assert later.told() == [LOST, BACK]
+    assert storm.here.pid(later.session) == later.pid
     assert storm.watches() == {}
 
 
-async def test_all_come_back_when_the_network_does(storm: Stage) -> None:
+async def network_down(storm: Stage) -> None:
     """While nobody gets through they dial seldom, and tell once; the first that does wakes all."""
     scenes = [storm.scene() for _ in range(6)]
     await asyncio.gather(*(scene.open() for scene in scenes))
-    await storm.control.down(25)
+    await storm.control.down(35)
     await asyncio.gather(*(scene.until_told(LOST) for scene in scenes))
     await storm.here.until_matter()
     assert (storm.here.supervisor.matter() or "").endswith("do not get through to WhatsApp")
@@ -164,3 +142,49 @@ async def test_all_come_back_when_the_network_does(storm: Stage) -> None:
     assert [scene.told() for scene in scenes] == [[LOST, BACK]] * len(scenes)
     assert storm.here.supervisor.matter() is None
     assert storm.watches() == {Watch.REDIAL: len(scenes)}
+
+
+STORMS = (fails_unsaid, never_answered, cut_handshake, network_down)
+"""What is done to a network, and so to everybody on it: each has one of its own."""
+
+
+Played = dict[str, BaseException | None]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """What each way came to: None where it was as it must be. They take place at the same time."""
+
+    async def on_a_stage(play: Callable[[Stage], Awaitable[Played]]) -> Played:
+        async with stage(tmp_path_factory.mktemp("ends")) as where:
+            return await play(where)
+
+    async def outcome(work: Awaitable[None]) -> BaseException | None:
+        try:
+            await work
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (the test of that way raises it)
+            return error
+        return None
+
+    async def ways(where: Stage) -> Played:
+        results = await asyncio.gather(*(outcome(play(where.scene(), way)) for way in WAYS))
+        return dict(zip((way.name for way in WAYS), results, strict=True))
+
+    def alone(storm: Callable[[Stage], Awaitable[None]]) -> Callable[[Stage], Awaitable[Played]]:
+        async def play(where: Stage) -> Played:
+            return {storm.__name__: await outcome(storm(where))}
+
+        return play
+
+    parts = await asyncio.gather(*map(on_a_stage, (ways, *map(alone, STORMS))))
+    return {name: error for part in parts for name, error in part.items()}
+
+
+@pytest.mark.parametrize(
+    "name", [*(way.name for way in WAYS), *(storm.__name__ for storm in STORMS)], ids=str
+)
+def test_a_connection_ends(name: str, played: Played) -> None:
+    """The tenant is told what the table says, and the session goes on, or rests, as it says."""
+    error = played[name]
+    if error is not None:
+        raise error
