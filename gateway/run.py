@@ -249,6 +249,25 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "Restarts of the hosts of the sessions held",
         sum(status.restarts for status in statuses),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_session_changes",
+        "Changes of sessions that had a reason, by reason",
+        ("reason",),
+        (((reason.value,), count) for reason, count in sorted(supervisor.ends.items())),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_host_interventions",
+        "Hosts ended because something took too long, by what",
+        ("watch",),
+        (((watch.value,), count) for watch, count in sorted(supervisor.watches.items())),
+    )
+    yield gauge(
+        "zapgate_longest_unheard_seconds",
+        "Since WhatsApp was last heard by the connected session that heard least",
+        max((status.heard_ago or 0 for status in statuses if status.connected), default=0),
+    )
     yield gauge(
         "zapgate_oldest_pulse_seconds",
         "Since the host that was silent longest was last heard",

@@ -8,22 +8,24 @@ import asyncio
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from gateway.aside import Aside
 from gateway.changes import Change
-from gateway.frames import Entry, Stop
+from gateway.frames import Entry, Stop, Watch
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
 from gateway.host.paths import STORE
 from gateway.host.sender import settle_interrupted
 from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.recorder import record_alone
+from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
 from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
@@ -31,7 +33,7 @@ from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
 from shared.message import Failure, MessageStatus
-from shared.session import Session, Trigger
+from shared.session import Reason, Session, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class Supervisor:
             raise Misconfigured(
                 "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
             )
+        self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
             nursery=Nursery(for_hosts(), settings.log_level),
@@ -73,8 +76,9 @@ class Supervisor:
             until=until,
             closing=asyncio.Event(),
             gate=asyncio.Semaphore(STARTS_AT_ONCE),
+            weather=Weather(lambda: len(self._keepers), SPACING * settings.patience),
+            limits=Limits().scaled(settings.patience),
         )
-        self._keepers: dict[SessionId, Keeper] = {}
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
@@ -167,12 +171,28 @@ class Supervisor:
         return keeper is not None and not keeper.ending
 
     def matter(self) -> str | None:
-        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        """What is the matter with the hosts as a whole.
+
+        None can be made, most are silent, or most do not get through to WhatsApp.
+        """
         if self._house.nursery.matter is not None:
             return self._house.nursery.matter
+        weather = self._house.weather
+        if weather.foul:
+            return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"
         ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
         silent = sum(age > SILENCE for age in ages)
         return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
+
+    @property
+    def ends(self) -> Mapping[Reason, int]:
+        """Changes of sessions recorded here, by their reason, since this gateway started."""
+        return self._house.ends
+
+    @property
+    def watches(self) -> Mapping[Watch, int]:
+        """Hosts ended because something took too long, by what, since this gateway started."""
+        return self._house.watches
 
     @property
     def set_aside(self) -> int:
