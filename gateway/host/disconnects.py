@@ -55,9 +55,15 @@ UNANSWERED: Final = 2
 """Keepalives in a row without an answer after which a session no longer counts as connected: about
 70 seconds, where the library itself waits for three minutes before it dials again."""
 
+REMOVED: Final = Verdict(Fate.END, _REMOVED)
+NO_STORE: Final = Verdict(
+    Fate.AGAIN,
+    Change(trigger=_T.DROP, reason=_R.STORE_UNAVAILABLE, detail="its device store is not there"),
+)
+
 FAILURES: Final[dict[int, Verdict]] = {
     _F.GENERIC: Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.CONNECTION_REFUSED)),
-    _F.LOGGED_OUT: Verdict(Fate.END, _REMOVED),
+    _F.LOGGED_OUT: REMOVED,
     _F.TEMP_BANNED: Verdict(Fate.END, Change(trigger=_T.BAN, reason=_R.TEMPORARILY_BANNED)),
     _F.MAIN_DEVICE_GONE: Verdict(Fate.END, _LOCKED),
     _F.UNKNOWN_LOGOUT: Verdict(Fate.END, _BANNED),
@@ -94,7 +100,7 @@ def logged_out(event: LoggedOut) -> Verdict:
     verdict = FAILURES.get(event.Reason)
     if verdict is not None and verdict.change in {_REMOVED, _LOCKED, _BANNED}:
         return verdict
-    return Verdict(Fate.END, _REMOVED)
+    return REMOVED
 
 
 def banned(event: TemporaryBan, now: int) -> Verdict:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO, assert_never, cast
 
-from gateway.changes import Change
+from gateway.changes import NOT_REMOVED, Change
 from gateway.channel import TO_HOST, Channel, over
 from gateway.frames import (
     Begin,
@@ -256,6 +256,11 @@ class Host:
         await self._lease.good()
         self._lease.enforce()
         self._login_due = time.monotonic() + FIRST_WORD
+        if self._journal.session.connected_at is not None and not self._store.exists():
+            # The library would make a new device, and the session would seem to want pairing.
+            self._library_ended = True
+            self._judge(disconnects.NO_STORE)
+            return
         self._wire = wire
         wire.connect(begin.proxy).add_done_callback(self._on_library_end)
 
@@ -291,6 +296,11 @@ class Host:
             self._end(None)
 
     def _on_qr(self, qr: str) -> None:
+        if self._journal.session.connected_at is not None:
+            # The library has erased the device, which it does when WhatsApp removed it; whoever
+            # was to hear of that died. Nobody asked to pair again.
+            self._judge(disconnects.REMOVED)
+            return
         self._background(self._attempt.on_qr(qr))
 
     def _on_status(self, text: str) -> None:
@@ -382,11 +392,16 @@ class Host:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
             self._pulse()
-            waits_for_phone = self._attempt.begun and not self._confirmed
+            waits_for_phone = self._waits_for_phone
             if waits_for_phone and self._attempt.overdue():
                 self._on_status("timeout")
             elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
                 self._judge(SILENT)
+
+    @property
+    def _waits_for_phone(self) -> bool:
+        """Whether the number is not linked yet: there is no device."""
+        return self._attempt.begun and not self._confirmed
 
     def _pulse(self) -> None:
         self._channel.post(
@@ -435,7 +450,7 @@ class Host:
         ):
             await asyncio.sleep(LOOK)
         if not self._connected.is_set():
-            return NOT_REMOVED
+            return None if self._waits_for_phone else NOT_REMOVED
         try:
             await asyncio.wait_for(self._line().log_out(), LOG_OUT_LIMIT)
         except (TimeoutError, NotRemoved):
@@ -451,9 +466,6 @@ class Host:
 
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
 SILENT: Final = disconnects.undialled("WhatsApp was silent for too long")
-NOT_REMOVED: Final = (
-    "WhatsApp could not be reached: the phone may list the device until it is removed there"
-)
 
 
 def _logged_out(detail: str | None) -> Change:
