@@ -281,12 +281,12 @@ class Turns(Generic[T]):
         free = self._limits.slots - self.sending
         if free <= 0 or self._exhausted:
             return None
-        untried = {lane for lane, waiting in self._waiting.items() if waiting}
+        tried = set[Lane]()
         for turn in range(self._turn, self._turn + len(_TURNS)):
             lane = _TURNS[turn % len(_TURNS)]
-            if lane not in untried:
+            if not self._waiting[lane] or lane in tried:
                 continue
-            untried.remove(lane)
+            tried.add(lane)
             slot = self._take(lane, free)
             if slot is not None:
                 self._turn = (turn + 1) % len(_TURNS)
@@ -420,13 +420,16 @@ class Turns(Generic[T]):
         free = endpoint.sending < endpoint.known.limit
         for each, ready in tenant.ready.items():
             lane, slow = each
-            queue = self._queues[each]
-            if free and slow is endpoint.known.slow and endpoint.waiting[lane]:
-                ready.setdefault(endpoint.id, endpoint)
+            waits = endpoint.waiting[lane]
+            if not ready and not waits:
+                continue
+            if free and waits and slow is endpoint.known.slow:
+                ready[endpoint.id] = endpoint
             elif ready:
                 ready.pop(endpoint.id, None)
             else:
                 continue
+            queue = self._queues[each]
             if ready:
                 queue.put(tenant, tenant.held(slow=slow))
             else:
