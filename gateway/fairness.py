@@ -198,6 +198,10 @@ class _Queue(Generic[T]):
         self._by_held: dict[int, OrderedDict[TenantId, _Tenant[T]]] = {}
         self._held: dict[TenantId, int] = {}
 
+    @property
+    def empty(self) -> bool:
+        return not self._held
+
     def put(self, tenant: _Tenant[T], held: int) -> None:
         if self._held.get(tenant.id) == held:
             return
@@ -214,9 +218,7 @@ class _Queue(Generic[T]):
                 del self._by_held[held]
 
     def first(self, below: int) -> _Tenant[T] | None:
-        """The next one that holds less."""
-        if not self._by_held:
-            return None
+        """The next one, where it holds less. Of a queue that is not empty."""
         least = min(self._by_held)
         return next(iter(self._by_held[least].values())) if least < below else None
 
@@ -356,9 +358,12 @@ class Turns(Generic[T]):
             return None
         slow_next = self._slow_next[lane]
         for slow in (slow_next, not slow_next):
+            queue = self._queues[lane, slow]
+            if queue.empty:
+                continue
             slots = self._slow_slots if slow else self._limits.slots
             left = min(free, slots - self._slow) if slow else free
-            tenant = self._queues[lane, slow].first(_most(left, slots))
+            tenant = queue.first(_most(left, slots))
             if tenant is not None:
                 self._slow_next[lane] = not slow
                 return self._take_of(tenant, lane, slow=slow)
