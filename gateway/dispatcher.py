@@ -258,14 +258,14 @@ class Dispatcher:
         now = self._now()
         await self._move(job.delivery, released(job.delivery, now + delay, now))
 
-    async def _move(
+    def _move(
         self,
         before: Delivery,
         moved: Delivery,
         attempt: Attempt | None = None,
         told: Notice | None = None,
-    ) -> bool:
-        return await self._moves.make(Move(before, moved, attempt, told))
+    ) -> Awaitable[bool]:
+        return self._moves.make(Move(before, moved, attempt, told))
 
     def _give_back(self, job: Job) -> None:
         self._begin(self._apart(job.delivery, partial(self._release, job, 0)))
@@ -473,7 +473,13 @@ class Dispatcher:
         if moved.attempt == 1:
             delay = now - ids.minted_at(moved.event_id)
             self._metrics.delivery_delay.observe(max(0, delay) / clock.SECOND)
-        log.info(
+        # What went well at once is nearly all, and told by its attempt's row and the metrics.
+        plain = moved.attempt == 1 and isinstance(verdict, Delivered)
+        level = logging.DEBUG if plain else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        log.log(
+            level,
             "delivery.attempted",
             extra=_ids(
                 moved,
