@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.aside import Aside
 from gateway.frames import Entry, Watch
+from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.paths import LAST_WORDS, STORE
 from gateway.limits import Limits
@@ -42,7 +43,7 @@ class House:
     """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""
     closing: asyncio.Event
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
-    gate: asyncio.Semaphore
+    gate: Gate
     """Passed by those that start a host, so that hundreds start a few at a time."""
     weather: Weather
     limits: Limits

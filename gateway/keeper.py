@@ -34,6 +34,7 @@ from gateway.frames import (
     Stop,
     Watch,
 )
+from gateway.gate import Claim
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE, Damaged
 from gateway.host.paths import STORE
@@ -48,19 +49,11 @@ from shared.events import MessageChange, SessionChange
 from shared.ids import MessageId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import MessageStatus
-from shared.session import Reason, Session, SessionState, Trigger
+from shared.session import ALIVE, RESUMABLE, Reason, Session, SessionState, Trigger
 
 log = logging.getLogger(__name__)
 
-ALIVE: Final = frozenset(
-    {
-        SessionState.STARTING,
-        SessionState.PAIRING,
-        SessionState.CONNECTED,
-        SessionState.RECONNECTING,
-    }
-)
-BEGINNING: Final = ALIVE | {SessionState.CREATED, SessionState.STOPPED}
+BEGINNING: Final = RESUMABLE | {SessionState.STOPPED}
 """States that go on for a tenant who wants the session to run: WhatsApp has not ended it."""
 READY_LIMIT: Final = 30.0
 """Seconds from the fork to a loaded library."""
@@ -133,8 +126,13 @@ class _Life:
 class Keeper:
     """Holds one session until it ends or is stopped."""
 
-    def __init__(self, house: House, session: Session, phone_number: str | None) -> None:
+    def __init__(
+        self, house: House, session: Session, phone_number: str | None, *, ordered: bool = False
+    ) -> None:
+        """`ordered`: its tenant asked for it, so it begins whatever had ended it before."""
         self._house = house
+        self._ordered = ordered
+        self._claim = Claim(session.tenant_id, session.connected_at, ordered)
         self._ahead = session
         """As the journal told it when it was last read."""
         self._phone_number = phone_number
@@ -187,6 +185,7 @@ class Keeper:
         """Order a message; returns once its outcome is recorded. Raises NotHeld."""
         if self.ending:
             raise NotHeld("the session is at its end here")
+        self.hurry()
         order = self._orders.get(command.message_id)
         if order is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -197,8 +196,13 @@ class Keeper:
                 self._life.child.channel.post(Send(command=command, repeated=repeated))
         await asyncio.shield(order.done)
 
+    def hurry(self) -> None:
+        """Somebody waits for the session: let it go before those that merely resume."""
+        self._claim.ordered = True
+
     def request_code(self, phone_number: str) -> None:
         """A pairing code for this number, if the session is pairing or comes to it."""
+        self.hurry()
         self._phone_number = phone_number
         if self._life is not None:
             self._life.child.channel.post(RequestCode(phone_number=phone_number))
@@ -207,6 +211,7 @@ class Keeper:
         """End the host; `done` says when it is gone and its journal drained."""
         if self._stop is None or (self._stop.quiet and not stop.quiet):
             self._stop = stop
+        self.hurry()
         self._nudge.set()
         if self._life is not None:
             self._life.child.channel.post(self._stop)
@@ -235,12 +240,10 @@ class Keeper:
                     task.cancel()
 
     async def _hold(self) -> None:
-        resumed = self.session.state in ALIVE and self._phone_number is None
-
         def begin(journal: Journal) -> None:
             # The row may be behind the journal of a host that ended with its gateway: what was
             # logged out meanwhile is not to be paired again unasked.
-            if not resumed or journal.session.state in BEGINNING:
+            if self._ordered or journal.session.state in BEGINNING:
                 journal.change(STARTED, self._house.now())
 
         await self._on_journal(begin)
@@ -269,7 +272,9 @@ class Keeper:
     async def _live(self) -> None:
         """One host, from its fork to its end."""
         try:
-            async with self._house.gate:
+            self._claim.connected_at = self.session.connected_at
+            async with self._house.gate.passage(self._claim):
+                self._claim.ordered = False
                 if self._stop is not None and not self._stop.log_out:
                     return
                 until = self._house.until(self.session)

@@ -73,9 +73,15 @@ UNANSWERED: Final = 2
 """Pings in a row without an answer after which the connection is given up, 50 to 80 seconds after
 it fell silent; the library itself waits for three minutes."""
 
+REMOVED: Final = Verdict(Fate.END, _REMOVED)
+NO_STORE: Final = Verdict(
+    Fate.AGAIN,
+    Change(trigger=_T.DROP, reason=_R.STORE_UNAVAILABLE, detail="its device store is not there"),
+)
+
 FAILURES: Final[dict[int, Verdict]] = {
     _F.GENERIC: Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.CONNECTION_REFUSED)),
-    _F.LOGGED_OUT: Verdict(Fate.END, _REMOVED),
+    _F.LOGGED_OUT: REMOVED,
     _F.TEMP_BANNED: Verdict(Fate.END, Change(trigger=_T.BAN, reason=_R.TEMPORARILY_BANNED)),
     _F.MAIN_DEVICE_GONE: Verdict(Fate.END, _LOCKED),
     _F.UNKNOWN_LOGOUT: Verdict(Fate.END, _BANNED),
@@ -112,7 +118,7 @@ def logged_out(event: LoggedOut) -> Verdict:
     verdict = FAILURES.get(event.Reason)
     if verdict is not None and verdict.change in {_REMOVED, _LOCKED, _BANNED}:
         return verdict
-    return Verdict(Fate.END, _REMOVED)
+    return REMOVED
 
 
 def banned(event: TemporaryBan, now: int) -> Verdict:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO, assert_never, cast
 
-from gateway.changes import Change
+from gateway.changes import NOT_REMOVED, Change
 from gateway.channel import TO_HOST, Channel, over
 from gateway.frames import (
     Begin,
@@ -257,6 +257,11 @@ class Host:
         await self._lease.good()
         self._lease.enforce()
         self._watches.dialled(time.monotonic())
+        if self._journal.session.connected_at is not None and not self._store.exists():
+            # The library would make a new device, and the session would seem to want pairing.
+            self._library_ended = True
+            self._judge(disconnects.NO_STORE)
+            return
         self._wire = wire
         wire.connect(begin.proxy).add_done_callback(self._on_library_end)
 
@@ -295,6 +300,11 @@ class Host:
             self._end(None)
 
     def _on_qr(self, qr: str) -> None:
+        if self._journal.session.connected_at is not None:
+            # The library has erased the device, which it does when WhatsApp removed it; whoever
+            # was to hear of that died. Nobody asked to pair again.
+            self._judge(disconnects.REMOVED)
+            return
         self._background(self._attempt.on_qr(qr))
 
     def _on_status(self, text: str) -> None:
@@ -401,7 +411,7 @@ class Host:
                 self._heard_ago = heard_ago(self._port)
                 self._look(self._watches.hearing(now, self._heard_ago))
             self._pulse()
-            if not self._attempt.begun or self._confirmed:
+            if not self._waits_for_phone:
                 self._look(self._watches.login(now, sending=self._sender.sending_for > 0))
             elif self._attempt.overdue():
                 self._on_status("timeout")
@@ -409,6 +419,11 @@ class Host:
     def _look(self, watch: Watch | None) -> None:
         if watch is not None:
             self._bark(watch)
+
+    @property
+    def _waits_for_phone(self) -> bool:
+        """Whether the number is not linked yet: there is no device."""
+        return self._attempt.begun and not self._confirmed
 
     def _pulse(self) -> None:
         self._channel.post(
@@ -465,7 +480,7 @@ class Host:
         ):
             await asyncio.sleep(LOOK)
         if not self._connected.is_set():
-            return NOT_REMOVED
+            return None if self._waits_for_phone else NOT_REMOVED
         try:
             await asyncio.wait_for(self._line().log_out(), LOG_OUT_LIMIT)
         except (TimeoutError, NotRemoved):
@@ -480,9 +495,6 @@ class Host:
 
 
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-NOT_REMOVED: Final = (
-    "WhatsApp could not be reached: the phone may list the device until it is removed there"
-)
 
 
 def _logged_out(detail: str | None) -> Change:

@@ -291,6 +291,15 @@ class Replaced(
     """The connections are told that another one took their place."""
 
 
+class RefuseCode(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="refuse_code", forbid_unknown_fields=True
+):
+    """The next linking codes asked for this number are refused: 400, 404, or 429 for too many."""
+
+    code: Code
+    times: Times = 1
+
+
 class Clear(msgspec.Struct, frozen=True, tag_field="kind", tag="clear", forbid_unknown_fields=True):
     """Every fault of this person ends; what was kept back is brought."""
 
@@ -310,6 +319,7 @@ Fault = (
     | Hold
     | LogOut
     | Replaced
+    | RefuseCode
     | Clear
 )
 

@@ -62,6 +62,8 @@ def inflict(world: World, user: User, fault: bodies.Fault) -> None:  # noqa: C90
                 remove(world, device)
         case bodies.Replaced():
             end_connections(user, REPLACED)
+        case bodies.RefuseCode():
+            faults.code_refusals.extend([fault.code] * fault.times)
         case bodies.Clear():
             _clear(world, user)
         case _:
@@ -108,4 +110,5 @@ def _clear(world: World, user: User) -> None:
     faults.ack_delay = 0.0
     faults.nack, faults.nacks_left = None, 0
     faults.next_login.clear()
+    faults.code_refusals.clear()
     world.release(user)

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.aside import Aside
 from gateway.frames import Entry
+from gateway.gate import Gate
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
@@ -179,7 +180,7 @@ def test_a_folder_is_named_by_ids_only(
         now=clock.millis,
         until=lambda _: None,
         closing=asyncio.Event(),
-        gate=asyncio.Semaphore(1),
+        gate=Gate(1),
         weather=Weather(lambda: 0),
         limits=Limits(),
     )
