@@ -264,9 +264,10 @@ class Keeper:
                 "host.restarting",
                 extra=fields(session_id=self.session.id, failures=self._failures, seconds=seconds),
             )
+            # Woken it is by what happens from now on, and once.
+            self._calm()
             await self._nudged(seconds)
-            if self._stop is None:
-                self._nudge.clear()
+            self._calm()
 
     async def _live(self) -> None:
         """One host, from its fork to its end."""
@@ -513,6 +514,10 @@ class Keeper:
             else:
                 self._recorder.take(entries)
                 return
+
+    def _calm(self) -> None:
+        if self._stop is None:
+            self._nudge.clear()
 
     async def _nudged(self, seconds: float) -> None:
         try:

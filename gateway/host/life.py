@@ -445,9 +445,11 @@ class Host:
     async def _close(self, stop: Stop | None) -> None:
         """Close the socket, take what is under way, journal the end, and say goodbye."""
         self._sender.stop()
-        if self._watch is Watch.DEAF:
-            # It still confirms to WhatsApp what nobody takes from it.
+        if stop is None and self._watch in _STILL_OPEN:
+            # What comes over it from now on would be lost with this process: WhatsApp is told by
+            # the library that it was received.
             await _within(DISCONNECT_LIMIT, self._line().disconnect())
+            await self._intake.quiet()
         if stop is not None:
             await _within(SEND_GRACE, self._sender.idle.wait())
             detail = None
@@ -494,6 +496,8 @@ class Host:
             await asyncio.sleep(0.01)
 
 
+_STILL_OPEN: Final = {Watch.SILENCE, Watch.DEAF}
+"""Watches that end a host whose connection may still be, or be again, a good one."""
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
 
 

@@ -43,8 +43,8 @@ class Then(StrEnum):
     """What happens after that, as the README says it."""
 
     NOTHING = "it stays connected"
-    LIBRARY = "the library dials again: at once, then 2, 4, 6 … s after each failure"
-    PROCESS = "a new process dials: after a second, then twice as long each time, up to 5 minutes"
+    LIBRARY = "its process dials again"
+    PROCESS = "a new process dials"
     BAN = "it rests until the ban is over"
     START = "it rests until you start it"
     PAIR = "it rests; start it to pair the number again"
@@ -387,6 +387,47 @@ WAYS = (
         Then.PAIR,
     ),
 )
+
+
+STORMS: tuple[tuple[str, Told, Then], ...] = (
+    (
+        "no connection comes about: refused, cut, or not answered for 90 s",
+        LOST,
+        Then.PROCESS,
+    ),
+    (
+        "the library's one dial after pairing fails, and it says nothing for 45 s",
+        (_S.STARTING, _R.CONNECTION_LOST),
+        Then.PROCESS,
+    ),
+    (
+        "the library's one dial for a new stream fails, and it says nothing for 15 s",
+        SILENT,
+        Then.PROCESS,
+    ),
+)
+"""What can be done only to a network, and so to everybody on it: as `Way` has it."""
+
+
+def readme() -> str:
+    """The table as the README shows it."""
+    rows = [(way.row, way.told, way.then) for way in WAYS]
+    rows += [(row, (told,), then) for row, told, then in STORMS]
+    lines = [
+        "| what happens | state and reason | then |",
+        "|---|---|---|",
+        *(f"| {row} | {_shown(told)} | {then.value} |" for row, told, then in rows),
+    ]
+    return "\n".join(dict.fromkeys(lines)) + "\n"
+
+
+def _shown(told: tuple[Told, ...]) -> str:
+    """The last thing that is told before the session is back."""
+    ends = [(state, reason) for state, reason in told if reason is not None]
+    if not ends:
+        return "none"
+    state, reason = ends[-1]
+    return f"`{state.value}`, `{reason.value}`"
 
 
 async def play(scene: Scene, way: Way) -> None:

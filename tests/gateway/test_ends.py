@@ -14,7 +14,7 @@ from sandbox.network import run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
 from shared.session import Reason, SessionState
-from tests.gateway.ends import BACK, FRIEND, LOST, SILENT, WAYS, Scene, Told, play
+from tests.gateway.ends import BACK, FRIEND, LOST, SILENT, WAYS, Scene, Told, play, readme
 from tests.gateway.gateway import Gateway, gateway
 from tests.gateway.hasty import HASTE
 
@@ -178,6 +178,11 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
     parts = await asyncio.gather(*map(on_a_stage, (ways, *map(alone, STORMS))))
     return {name: error for part in parts for name, error in part.items()}
+
+
+def test_the_readme_has_the_table() -> None:
+    """What is tested here is what is promised there."""
+    assert readme() in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

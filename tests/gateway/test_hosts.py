@@ -12,6 +12,7 @@ import pytest
 
 from gateway import keeper
 from gateway.changes import LOGGED_OUT
+from gateway.frames import Watch
 from gateway.host.refusals import ENDED
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
@@ -211,6 +212,9 @@ async def test_a_host_that_stands_still_is_replaced(here: Gateway, control: Cont
     here.limit(pulse=2.5)
     os.kill(pid, signal.SIGSTOP)
     dropped = await here.event(session, SessionReconnecting)
+    assert dropped.data.detail == keeper.ENDED_FOR[Watch.PULSE]
+    assert here.supervisor.ends == {Reason.HOST_DIED: 1}
+    assert here.supervisor.watches == {Watch.PULSE: 1}
     here.limit(pulse=30.0)
     await here.event(session, SessionConnected, after=dropped.sequence)
     assert gone(pid)

@@ -18,7 +18,7 @@ from gateway.keeper import Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
-from gateway.weather import Weather
+from gateway.weather import FEW, Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
 from shared.errors import Malformed, Misconfigured, NotHeld
@@ -82,6 +82,14 @@ async def test_silent_hosts_are_told(
     snapshot = [SimpleNamespace(pulse_age=age) for age in ages]
     monkeypatch.setattr(here, "snapshot", lambda: snapshot)
     assert here.matter() == matter
+
+
+async def test_an_outage_is_told(tmp_path: Path) -> None:
+    """Most sessions do not get through to WhatsApp: nobody's own trouble."""
+    here = supervisor(str(tmp_path))
+    for each in range(FEW):
+        here._house.weather.missed(SessionId(f"ses_{each}"), lambda: None)  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+    assert here.matter() == "5 of 0 do not get through to WhatsApp"
 
 
 async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
