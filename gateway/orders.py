@@ -308,8 +308,11 @@ class Orders:
     ) -> None:
         fenced = self._fenced(session)
         self._bans.forget(session.id)
+        begun = self._begun.get(session.id)
+        goes_on = begun is not None and not restart and self._hosts.holds(session.id)
+        at = begun.at if begun is not None and goes_on else self._now()
         # Before the start: whoever leaves the shard meanwhile must know of the host.
-        self._begun[session.id] = _Begun(fenced, self._now())
+        self._begun[session.id] = _Begun(fenced, at)
         await self._hosts.start(fenced, phone_number, restart=restart, ordered=ordered)
 
     async def _stop(self, session: Session) -> bool:
