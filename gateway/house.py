@@ -13,6 +13,7 @@ from gateway.frames import Entry
 from gateway.host.journal import Journal
 from gateway.host.paths import LAST_WORDS, STORE
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies
 from shared import clock, ids
 from shared.env import Settings
 from shared.errors import Malformed
@@ -31,6 +32,7 @@ class House:
 
     settings: Settings
     nursery: Nursery
+    proxies: Proxies
     record: Record
     offer: Publish
     aside: Aside

@@ -208,7 +208,11 @@ class Orders:
             case StartSession():
                 if session.desired is not Desired.RUNNING:
                     return "overtaken"
-                await self._start(session, command.phone_number, restart=command.restart)
+                runs = self._hosts.holds(session.id) or session.state in ALIVE
+                if command.redial and not runs:
+                    return "at rest"
+                restart = command.restart or command.redial
+                await self._start(session, command.phone_number, restart=restart)
             case StopSession():
                 if session.desired is Desired.RUNNING:
                     return "overtaken"

@@ -23,6 +23,7 @@ from gateway.host.sender import settle_interrupted
 from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
@@ -54,8 +55,11 @@ class Supervisor:
         offer: Publish,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
+        proxies: Proxies | None = None,
     ) -> None:
         """`until` says how long (monotonic seconds) a session's host may live.
+
+        Without `proxies`, no session's own can be opened: one that has a proxy does not dial.
 
         Raises Misconfigured for a device store that cannot be used.
         """
@@ -66,6 +70,7 @@ class Supervisor:
         self._house = House(
             settings=settings,
             nursery=Nursery(for_hosts(), settings.log_level),
+            proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
             aside=Aside(partial(folder, settings), now),
@@ -88,6 +93,7 @@ class Supervisor:
                 self._running.set()
                 await self._closed.wait()
         finally:
+            await self._house.proxies.close()
             await self._house.nursery.close()
 
     async def start(

@@ -32,7 +32,7 @@ from gateway.frames import (
     Stop,
     ToHost,
 )
-from gateway.host import disconnects
+from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
 from gateway.host.convert import Account
 from gateway.host.disconnects import Fate, Verdict
@@ -248,6 +248,7 @@ class Host:
             take=self._intake.take,
             offer=self._on_qr,
             status=self._on_status,
+            error=self._on_error,
         )
         if begin.prelude:
             importlib.import_module(begin.prelude).install()
@@ -307,7 +308,16 @@ class Host:
         log.error("host.library_ended", extra=fields(why=DIGITS.sub("…", why)))
         self._judge(disconnects.undialled(why))
 
+    def _on_error(self, words: str) -> None:
+        """The library logged an error. Of a dial that failed again it says nothing else."""
+        if self._begin.proxied and not self._connected.is_set() and not self._ended.done():
+            verdict = proxies.blamed(disconnects.undialled(disconnects.words(words)))
+            if verdict.change is not None and verdict.change.reason is Reason.PROXY_FAILED:
+                self._judge(verdict)
+
     def _judge(self, verdict: Verdict) -> None:
+        if self._begin.proxied:
+            verdict = proxies.blamed(verdict)
         self._intake.follow(verdict, clock.millis())
         self._wake.set()
         self._obey(verdict)

@@ -69,12 +69,10 @@ def find(shard: int, session_id: SessionId) -> Op[Page[Session]]:
     return query(keys.shard_index(shard), Session, Range(limit=1), between=only_it, index=True)
 
 
-def rename(tenant_id: TenantId, session_id: SessionId, name: str, now: int) -> Op[bool]:
-    return update(
-        keys.session(tenant_id, session_id),
-        setting({"name": name, "updated_at": now}),
-        _NOT_DELETED,
-    ).alone()
+def change(tenant_id: TenantId, session_id: SessionId, changed: Session) -> Op[bool]:
+    """Write what the tenant may change: the name and the proxy. False where it is gone or going."""
+    values = {"name": changed.name, "updated_at": changed.updated_at, "proxy": changed.proxy}
+    return update(keys.session(tenant_id, session_id), setting(values), _NOT_DELETED).alone()
 
 
 def desire(

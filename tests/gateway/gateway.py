@@ -11,6 +11,7 @@ import pytest
 
 from gateway.frames import Entry
 from gateway.keeper import HostStatus
+from gateway.proxies import Proxies
 from gateway.supervisor import Supervisor
 from sandbox.network import Network
 from sandbox.whatsapp.control_client import ControlClient
@@ -63,7 +64,13 @@ def order(
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
+    def __init__(
+        self,
+        network: Network,
+        folder: Path,
+        prelude: str = "sandbox.trust",
+        proxies: Proxies | None = None,
+    ) -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
         self.away = False
@@ -81,6 +88,7 @@ class Gateway:
         """The last renewal (monotonic seconds), if there are no more."""
         self.supervisor = Supervisor(
             settings=self.settings,
+            proxies=proxies,
             record=self._record,
             offer=self._offer,
             now=clock.millis,
@@ -182,10 +190,13 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    network: Network, folder: Path, prelude: str = "sandbox.trust"
+    network: Network,
+    folder: Path,
+    prelude: str = "sandbox.trust",
+    proxies: Proxies | None = None,
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude)
+    running = Gateway(network, folder, prelude, proxies)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:
