@@ -38,6 +38,22 @@ def start(
     issue(plane, session.shard, command)
 
 
+def redial(plane: Plane, session: Session) -> None:
+    """Have a session that runs dial anew; nothing becomes of one that does not."""
+    now = plane.now()
+    command = StartSession(
+        id=CommandId(clock.mint(ids.COMMAND)),
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        issued_at=now,
+        expires_at=now + commands.LIFETIME,
+        # One that is being paired goes on to be offered a code.
+        phone_number=session.phone_number if session.connected_at is None else None,
+        redial=True,
+    )
+    issue(plane, session.shard, command)
+
+
 def of_kind(
     plane: Plane, session: Session, kind: type[StopSession | LogOutSession | DeleteSession]
 ) -> None:

@@ -39,9 +39,7 @@ log = logging.getLogger(__name__)
 
 _LOG_LEVEL: Final = b"ERROR"
 """Below it the library writes a line for every node that it does not understand."""
-DIGITS: Final = re.compile(
-    r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?|\d{5,}"
-)
+DIGITS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?|\d{5,}")
 """Phone numbers and LIDs in the library's words, and addresses: they may be of a tenant's proxy."""
 _CHROME: Final = 1
 """PairPhoneClientType of whatsmeow; the display name must fit it, the server looks."""

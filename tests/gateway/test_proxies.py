@@ -67,9 +67,14 @@ async def way(
 
 
 @pytest.fixture
-async def straight(network: Network) -> AsyncGenerator[WayOut]:
-    """The way of sessions without a proxy, which no other may take."""
+async def straight(network: Network, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[WayOut]:
+    """The way of sessions without a proxy, which no other may take.
+
+    The gateway's own environment names it too: the library asks it beside a SOCKS5 proxy.
+    """
     async with way_out("http", server_port(network)) as running:
+        for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, running.url())
         yield running
 
 
