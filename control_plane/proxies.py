@@ -18,7 +18,8 @@ FIELD: Final = "/proxy"
 ABOUT: Final = (
     "Through what the session's socket goes: `http://host:port` or `socks5://host:port`, with "
     "`user:password@` before the host where the proxy asks for it, percent-encoded and of "
-    f"{LONGEST_PART} bytes each at most. The host is public and the port is given. All of the "
+    f"{LONGEST_PART} bytes each at most. The host is public, and the port, which must be given, "
+    "is 80, 443 or above 1023. All of the "
     "session goes through it, WhatsApp's names are left to it, and nothing goes another way while "
     "it fails. It is kept sealed, and shown as `scheme://***@host:port`."
 )

@@ -17,14 +17,16 @@ import msgspec
 from shared.addresses import NOTHING_DENIED, Denied, Targets
 from shared.ids import SessionId, TenantId
 from shared.sealing import seal, unseal
-from shared.urls import Refused, judge_host
+from shared.urls import Refused, is_here, judge_host
 
 SCHEMES: Final = ("http", "socks5")
 LONGEST: Final = 2_048
 """Characters of the URL: room for the longest credentials, each byte percent-encoded."""
 LONGEST_PART: Final = 255
 """Bytes of a user name and of a password (RFC 1929: its lengths are a byte each)."""
-LAST_PORT: Final = 65_535
+PORTS: Final = ((80, 80), (443, 443), (1_024, 65_535))
+"""Where proxies are served in public, first and last; behind the others are services of other
+kinds, which we would be scanning."""
 
 _NOT_HERE: Final = {
     "https": "TLS to a proxy is not supported, because proxies are dialled by their address, which "
@@ -156,8 +158,9 @@ def _judge(
         return Refused(
             "proxy_port", "Say the port, as in http://host:8080: proxies have none in common."
         )
-    if not 1 <= int(port) <= LAST_PORT:
-        return Refused("proxy_port", f"The port is 1 to {LAST_PORT}.")
+    free = targets == "loopback" and is_here(host.name)
+    if not any(first <= int(port) <= last for first, last in PORTS) and not (free and int(port)):
+        return Refused("proxy_port", "The port is 80, 443 or 1024 to 65535.")
     return Upstream(scheme, host.name, int(port), host.address, login)
 
 

@@ -7,8 +7,8 @@ import asyncio
 import base64
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -178,9 +178,6 @@ async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     sink.close()
 
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
 @asynccontextmanager
 async def way_out(
     scheme: Scheme,
@@ -201,8 +198,9 @@ async def way_out(
         await server.wait_closed()
 
 
-def closed_port() -> int:
-    """A port of this machine on which nobody listens."""
+@contextmanager
+def closed_port() -> Generator[int]:
+    """A port of this machine on which nobody listens, nor will until the context ends."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+        yield taken.getsockname()[1]

@@ -195,7 +195,7 @@ async def test_what_is_the_matter_is_told_apart(
             (through(new_session(), closed.url(login)), Trouble.CREDENTIALS)
             for login in ("", "somebody:else")
         ]
-        nobody = WayOut(scheme, closed_port(), port)
+        nobody = WayOut(scheme, ways.enter_context(closed_port()), port)
         cases.append((through(new_session(), nobody.url()), Trouble.REFUSED))
         async with asyncio.TaskGroup() as group:
             for session, _ in cases:
@@ -324,8 +324,8 @@ async def test_a_name_that_turns_inward_is_not_followed() -> None:
 async def test_a_name_without_an_address_is_told() -> None:
     """Not found, and not answered for in time, are two things to do something about."""
     async with ways(NameServer(dead={"dead.example.com"})) as found:
-        assert await trouble(found, public("http://none.example.com:1")) is Trouble.NAME_UNKNOWN
-        assert await trouble(found, public("http://dead.example.com:1")) is Trouble.NAME_SILENT
+        assert await trouble(found, public("http://none.example.com:80")) is Trouble.NAME_UNKNOWN
+        assert await trouble(found, public("http://dead.example.com:80")) is Trouble.NAME_SILENT
 
 
 async def test_what_is_denied_since_is_not_dialled() -> None:
@@ -334,7 +334,7 @@ async def test_what_is_denied_since_is_not_dialled() -> None:
     denied = Denied.parse(f"93.184.0.0/16 own.{NAME}")
     async with ways(names, denied) as found:
         for host in (NAME, "93.184.216.34", f"own.{NAME}"):
-            assert await trouble(found, public(f"http://{host}:1")) is Trouble.NOT_PUBLIC
+            assert await trouble(found, public(f"http://{host}:80")) is Trouble.NOT_PUBLIC
 
 
 async def test_what_does_not_open_is_said_to_be_unreadable() -> None:

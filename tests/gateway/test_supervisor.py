@@ -15,6 +15,7 @@ from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
 from gateway.nursery import Nursery
+from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
 from shared import clock, ids
 from shared.env import Settings, for_hosts
@@ -163,6 +164,7 @@ def test_a_folder_is_named_by_ids_only(
     house = House(
         settings=Settings(device_store=str(tmp_path)),
         nursery=Nursery(for_hosts({}), "INFO"),
+        proxies=proxies_of(Settings(), ()),
         record=_never,
         offer=_never,
         aside=Aside(lambda _: tmp_path, clock.millis),

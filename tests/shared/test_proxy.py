@@ -10,6 +10,7 @@ from shared.ids import SessionId, TenantId
 from shared.proxy import (
     LONGEST,
     LONGEST_PART,
+    PORTS,
     SCHEMES,
     Login,
     Upstream,
@@ -31,7 +32,7 @@ logins = st.builds(Login, parts.filter(lambda user: ":" not in user), parts)
 hosts = st.sampled_from(
     ["proxy.example.com", "93.184.216.34", "2606:2800:220:1::1", "xn--bcher-kva.example.net"]
 )
-ports = st.integers(1, 65_535)
+ports = st.sampled_from(PORTS).flatmap(lambda both: st.integers(*both))
 
 
 def upstream(url: str) -> Upstream:
@@ -49,7 +50,7 @@ def code(url: str) -> str:
 @given(scheme=st.sampled_from(SCHEMES), host=hosts, port=ports, login=st.none() | logins)
 def test_what_is_written_is_read(scheme: str, host: str, port: int, login: Login | None) -> None:
     """Whatever its credentials are, a proxy's URL says the same when it is read again."""
-    address = upstream(f"http://{f'[{host}]' if ':' in host else host}:1").address
+    address = upstream(f"http://{f'[{host}]' if ':' in host else host}:80").address
     meant = Upstream(scheme, host, port, address, login)
     if len(meant.url) > LONGEST:
         assert code(meant.url) == "proxy_too_long"
@@ -71,7 +72,7 @@ def test_what_is_shown_is_no_secret(host: str, port: int, login: Login) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_judged(text: str) -> None:
     """Nothing that is typed is an error of ours, and what is accepted is read the same again."""
-    for url in (text, f"http://{text}", f"socks5://{text}:1080", f"http://{text}@example.com:1"):
+    for url in (text, f"http://{text}", f"socks5://{text}:1080", f"http://{text}@example.com:80"):
         found = judge(url, "loopback")
         if isinstance(found, Upstream):
             assert judge(found.url, "loopback") == found
@@ -108,6 +109,8 @@ def test_a_url_is_made_plain() -> None:
         "http://proxy.example.com": "proxy_port",
         "http://proxy.example.com:": "proxy_port",
         "http://proxy.example.com:0": "proxy_port",
+        "http://proxy.example.com:25": "proxy_port",
+        "http://proxy.example.com:1023": "proxy_port",
         "http://proxy.example.com:65536": "proxy_port",
         "http://proxy.example.com:99999": "proxy_port",
         "http://proxy.example.com:123456": "proxy_host",
@@ -158,7 +161,7 @@ def test_what_is_no_proxy_is_refused_by_name(url: str, expected: str) -> None:
 
 def test_a_refusal_repeats_nothing() -> None:
     """Not the credentials either: a refusal is shown and logged."""
-    for url in ("https://user:hunter2@proxy.example.com:1", "http://user:hunter2@10.0.0.1:1"):
+    for url in ("https://user:hunter2@proxy.example.com:80", "http://user:hunter2@10.0.0.1:80"):
         found = judge(url, "public")
         assert isinstance(found, Refused)
         assert "hunter2" not in found.detail
@@ -168,7 +171,9 @@ def test_development_may_use_its_own_machine() -> None:
     """`loopback` lets 127.0.0.1, ::1 and localhost through, on any port."""
     for host in ("127.0.0.1", "[::1]", "localhost"):
         assert isinstance(judge(f"socks5://u:p@{host}:9050", "loopback"), Upstream)
-    assert isinstance(judge("socks5://10.0.0.1:9050", "loopback"), Refused)
+    assert isinstance(judge("socks5://localhost:81", "loopback"), Upstream)
+    for url in ("socks5://10.0.0.1:9050", "http://localhost:0", "http://proxy.example.com:81"):
+        assert isinstance(judge(url, "loopback"), Refused)
 
 
 def test_a_proxy_is_kept_sealed_for_its_session() -> None:
