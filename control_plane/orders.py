@@ -7,6 +7,7 @@ from shared.commands import (
     DeleteSession,
     LogOutSession,
     PurgeTenant,
+    ResetSession,
     SendMessage,
     StartSession,
     StopSession,
@@ -47,15 +48,15 @@ def redial(plane: Plane, session: Session) -> None:
         session_id=session.id,
         issued_at=now,
         expires_at=now + commands.LIFETIME,
-        # One that is being paired goes on to be offered a code.
-        phone_number=session.phone_number if session.connected_at is None else None,
         redial=True,
     )
     issue(plane, session.shard, command)
 
 
 def of_kind(
-    plane: Plane, session: Session, kind: type[StopSession | LogOutSession | DeleteSession]
+    plane: Plane,
+    session: Session,
+    kind: type[StopSession | LogOutSession | ResetSession | DeleteSession],
 ) -> None:
     """Issue an order that says nothing but what it is."""
     now = plane.now()

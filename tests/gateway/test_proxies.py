@@ -83,14 +83,12 @@ def server_port(network: Network) -> int:
 
 
 @asynccontextmanager
-async def here(
-    network: Network, straight: WayOut, folder: Path, prelude: str = "sandbox.trust"
-) -> AsyncGenerator[Gateway]:
+async def here(network: Network, straight: WayOut, folder: Path) -> AsyncGenerator[Gateway]:
     led = msgspec.structs.replace(network, proxy_url=straight.url())
     ways = Proxies(
         SEALS, common=led.proxy_url, targets="loopback", denied=NOTHING_DENIED, patience=1.0
     )
-    async with gateway(led, folder, prelude, ways) as running:
+    async with gateway(led, folder, proxies=ways) as running:
         yield running
 
 
@@ -211,14 +209,19 @@ async def test_what_is_the_matter_is_told_apart(
 async def test_a_proxy_that_says_nothing_is_not_waited_for(
     network: Network, control: ControlClient, straight: WayOut, tmp_path: Path
 ) -> None:
-    """The library would wait for ever; once the proxy speaks, the session comes by itself."""
+    """The library would wait for ever. Other trouble is told, and in the end it comes by itself."""
     async with (
         way_out("http", server_port(network), mood=Mood.MUTE) as way,
-        here(network, straight, tmp_path / "devices", "tests.gateway.impatient") as running,
+        here(network, straight, tmp_path / "devices") as running,
     ):
+        running.limit(first_word=2.0)
         session = through(new_session(), way.url())
         await running.supervisor.start(session)
         assert await in_trouble(running, session) == Trouble.SILENT.value
+        way.mood = Mood.CURT
+        way.cut()
+        await running.until(lambda: Trouble.CUT.value in str(running.events(session)))
+        running.limit(first_word=60.0)
         way.mood = Mood.WELL
         await control.create_person(ANNA, "Anna")
         pairing = await running.until(lambda: running.pairings[-1] if running.pairings else None)
