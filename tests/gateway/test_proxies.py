@@ -276,7 +276,7 @@ async def ways(
             targets="public",
             denied=denied,
             name_servers=[server],
-            patience=0.5,
+            patience=2.0,
         )
         try:
             yield found
@@ -320,8 +320,9 @@ async def test_a_name_that_turns_inward_is_not_followed() -> None:
     session = public(f"http://{NAME}:8080")
     async with ways(names) as found:
         assert (await found.way(session, 0)).url == "http://93.184.216.34:8080"
-        assert await trouble(found, session) is Trouble.NOT_PUBLIC
-        assert await trouble(found, session) is Trouble.NOT_PUBLIC
+    for _ in range(2):
+        async with ways(names) as found:
+            assert await trouble(found, session) is Trouble.NOT_PUBLIC
 
 
 async def test_a_name_without_an_address_is_told() -> None:

@@ -70,6 +70,7 @@ async def test_a_session_is_led_through_its_proxy_and_another(own_product: Produ
         assert told["detail"] == "the proxy did not accept the credentials, or asks for some"
         session = await cast.api.ok("GET", cast.session)
         assert session["reason"] == "proxy_failed"
+        assert told["detail"] in session["detail"]
         assert session["proxy"] == f"socks5://***@127.0.0.1:{first.port}"
 
         mended = await cast.api.ok("PATCH", cast.session, {"proxy": first.url(LOGIN)})
