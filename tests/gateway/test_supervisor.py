@@ -18,6 +18,7 @@ from gateway.house import House, last_words
 from gateway.keeper import Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
 from gateway.weather import FEW, Weather
 from shared import clock, ids
@@ -196,6 +197,7 @@ def test_a_folder_is_named_by_ids_only(
     house = House(
         settings=Settings(device_store=str(tmp_path)),
         nursery=Nursery(for_hosts({}), "INFO"),
+        proxies=proxies_of(Settings(), ()),
         record=_never,
         offer=_never,
         aside=Aside(lambda _: tmp_path, clock.millis),
