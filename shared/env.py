@@ -63,6 +63,10 @@ class Settings(Places, frozen=True):
     journal_mode: JournalMode = "wal"
     """`delete` where the device store is on a network file system such as EFS."""
     lease_seconds: float = 10.0
+    balance_seconds: float = 0.0
+    """How long no gateway has come or gone before shards are moved to even out shares. In a rolling
+    replacement, longer than from a gateway's start to the end of the one it replaces: then who goes
+    hands its shards to who came, and none moves twice."""
     health_host: str = "127.0.0.1"
     health_port: int = 8080
     public_url: str = ""
