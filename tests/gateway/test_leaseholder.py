@@ -35,9 +35,10 @@ class Gateway:
         self.leaving: set[int] = set()
         self.closing = asyncio.Event()
         self.closing.set()
+        self.me = WorkerId(clock.mint(ids.WORKER))
         self.leaseholder = Leaseholder(
             aws=aws,
-            me=WorkerId(clock.mint(ids.WORKER)),
+            me=self.me,
             shards=SHARDS,
             lease_seconds=lease_seconds,
             won=self.serving.add,
@@ -139,7 +140,7 @@ async def test_what_nobody_takes_is_reported(
     async with Gateway(world.aws).running() as gateway:
         gateway.closing.clear()
         gateway.leaseholder.fenced(1, epoch=1)
-        hold = Lease(shard=1, epoch=1, stamp="", owner=gateway.leaseholder._me)
+        hold = Lease(shard=1, epoch=1, stamp="", owner=gateway.me)
         await world.aws.run(leases.resign(hold, "stamp"))
         await until(lambda: gateway.leaseholder.unheld() == [1], LEASE * REREAD_SHARE)
         await until(lambda: "shards.unheld" in caplog.messages)
