@@ -149,7 +149,7 @@ class Leaseholder:
 
     def gateways(self) -> int:
         """How many gateways there are to share the shards, this one among them."""
-        return len(self._standing().live())
+        return len(self._standing().live)
 
     def matter(self) -> str | None:
         """What is the matter with the leases, in words: nothing if all are held by somebody."""
@@ -165,7 +165,7 @@ class Leaseholder:
         at = self._standing()
         return [
             shard
-            for shard, seen in at.free().items()
+            for shard, seen in at.free.items()
             if shard not in self._holds and (seen.lease.epoch == 0 or at.left_alone(seen))
         ]
 

@@ -23,6 +23,7 @@ rolling replacement a shard moves once, from the one that goes to one that came 
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from shared.ids import WorkerId
@@ -193,7 +194,7 @@ def spread(shards: Iterable[int], counts: Mapping[WorkerId, int]) -> dict[int, W
     return heirs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Standing:
     """A gateway's view, judged at a moment."""
 
@@ -205,30 +206,46 @@ class Standing:
     patience: float = 0
     """Seconds since somebody came or went in which nobody asks for a shard."""
 
+    @cached_property
     def live(self) -> frozenset[WorkerId]:
         """Gateways that take shards, as far as we know; we are one."""
-        return frozenset(self._heard_within(self.lease_seconds)) | {self.me}
+        return frozenset(self._staying(self._heard_within(self.lease_seconds))) | {self.me}
 
+    @cached_property
     def well(self) -> frozenset[WorkerId]:
         """Those of them that are not about to be given up."""
-        return frozenset(self._heard_within(SUSPECT_SHARE * self.lease_seconds)) | {self.me}
+        return frozenset(self._staying(self._heard)) | {self.me}
+
+    @cached_property
+    def _heard(self) -> frozenset[WorkerId]:
+        return frozenset(self._heard_within(SUSPECT_SHARE * self.lease_seconds))
 
     def _heard_within(self, seconds: float) -> Iterator[WorkerId]:
-        for name, peer in self.view.peers.items():
-            if not peer.worker.leaving and self.now - peer.since < seconds:
-                yield name
+        since = self.now - seconds
+        return (name for name, peer in self.view.peers.items() if peer.since > since)
+
+    def _staying(self, names: Iterable[WorkerId]) -> Iterator[WorkerId]:
+        peers = self.view.peers
+        return (name for name in names if not peers[name].worker.leaving)
+
+    @cached_property
+    def _leaving(self) -> frozenset[WorkerId]:
+        peers = self.view.peers.items()
+        return frozenset(name for name, peer in peers if peer.worker.leaving)
 
     def counts(
         self, moved: Collection[int] = (), among: frozenset[WorkerId] | None = None
     ) -> dict[WorkerId, int]:
         """How many shards each live gateway has, or each of `among`.
 
-        One that is given back, and each of `moved`, is counted for the one it goes to.
+        One that is given back, or will be by who leaves, and each of `moved`, is counted for the
+        one it goes to.
         """
-        have = dict.fromkeys(self.live() if among is None else among, 0)
+        have = dict.fromkeys(self.live if among is None else among, 0)
+        going = self._leaving | {None}
         for shard, seen in self.view.leases.items():
             lease = seen.lease
-            who = lease.wanted_by if lease.owner is None or shard in moved else lease.owner
+            who = lease.wanted_by if lease.owner in going or shard in moved else lease.owner
             if who is not None and who in have:
                 have[who] += 1
         return have
@@ -242,48 +259,56 @@ class Standing:
         silent = self.view.absent.get(owner, seen.since) if peer is None else peer.since
         return max(seen.since, silent) + self.lease_seconds
 
-    def free(self) -> dict[int, Sighting]:
-        """Leases that may be taken. Our own are not among them: we know what became of those."""
+    @cached_property
+    def lapsing(self) -> dict[int, Sighting]:
+        """Leases that are free, or will be if their owner stays as silent as it is.
+
+        Our own are not among them: we know what became of those.
+        """
+        soon = self.now + (1 - SUSPECT_SHARE) * self.lease_seconds
+        heard = self._heard | {self.me}
         return {
             shard: seen
             for shard, seen in self.view.leases.items()
-            if seen.lease.owner is None
-            or (seen.lease.owner != self.me and self.now >= self.free_since(seen))
+            if seen.lease.owner not in heard
+            and (seen.lease.owner is None or soon >= self.free_since(seen))
         }
 
-    def lapsing(self) -> dict[int, Sighting]:
-        """Leases that are free, or will be if their owner stays as silent as it is."""
-        ahead = (1 - SUSPECT_SHARE) * self.lease_seconds
+    @cached_property
+    def free(self) -> dict[int, Sighting]:
+        """Leases that may be taken."""
         return {
             shard: seen
-            for shard, seen in self.view.leases.items()
-            if seen.lease.owner is None
-            or (seen.lease.owner != self.me and self.now + ahead >= self.free_since(seen))
+            for shard, seen in self.lapsing.items()
+            if seen.lease.owner is None or self.now >= self.free_since(seen)
         }
 
     def left_alone(self, seen: Sighting) -> bool:
         """Whether whoever should take a free lease had its time for it."""
         return self.now - self.free_since(seen) >= GRACE_SHARE * self.lease_seconds
 
-    def kept(self, seen: Sighting, live: Collection[WorkerId]) -> bool:
+    def kept(self, seen: Sighting) -> bool:
         """Whether a free lease was given back for a gateway that is there to take it."""
         return (
-            seen.lease.owner is None and seen.lease.wanted_by in live and not self.left_alone(seen)
+            seen.lease.owner is None
+            and seen.lease.wanted_by in self.live
+            and not self.left_alone(seen)
         )
 
+    @cached_property
     def heirs(self) -> dict[int, WorkerId]:
         """Whose each lease is that is free or about to be.
 
         All are dealt out at once: it must not matter in which order we saw several gateways die.
         """
-        live, well = self.live(), self.well()
-        lapsing = self.lapsing()
-        kept = {n: by for n, seen in lapsing.items() if (by := self._kept_for(seen, live))}
-        rest = spread(lapsing.keys() - kept.keys(), self.counts(among=well))
-        return {**rest, **kept}
-
-    def _kept_for(self, seen: Sighting, live: Collection[WorkerId]) -> WorkerId | None:
-        return seen.lease.wanted_by if self.kept(seen, live) else None
+        if not self.lapsing:
+            return {}
+        kept = {
+            shard: heir
+            for shard, seen in self.lapsing.items()
+            if self.kept(seen) and (heir := seen.lease.wanted_by) is not None
+        }
+        return {**spread(self.lapsing.keys() - kept.keys(), self.counts(among=self.well)), **kept}
 
     def news(self) -> dict[WorkerId, tuple[bool, int]]:
         """What the others tell of the leases: while it is the same, so are they."""
@@ -293,13 +318,14 @@ class Standing:
             if name != self.me
         }
 
+    @cached_property
     def calm(self) -> bool:
         """Whether every shard is held by a gateway that is well, or is on its way to one."""
-        live, well = self.live(), self.well()
         return all(
-            seen.lease.owner in well or self.kept(seen, live) for seen in self.view.leases.values()
+            seen.lease.owner in self.well or self.kept(seen) for seen in self.view.leases.values()
         )
 
+    @cached_property
     def uneven(self) -> bool:
         """Whether it is time to ask for shards.
 
@@ -312,7 +338,7 @@ class Standing:
 
     def restless(self) -> bool:
         """Whether leases may change hands next turn: then they are read every turn."""
-        return not self.calm() or self.uneven()
+        return not self.calm or self.uneven
 
     def expected(self) -> tuple[int, ...]:
         """Shards that are on their way to us."""
@@ -325,11 +351,12 @@ class Standing:
     def next_look(self) -> float | None:
         """When (monotonic seconds) a lease becomes ours to take, if nothing changes."""
         grace = GRACE_SHARE * self.lease_seconds
-        heirs = self.heirs()
         moments = (
             moment
-            for shard, seen in self.lapsing().items()
-            if (moment := self.free_since(seen) + (0 if heirs.get(shard) == self.me else grace))
+            for shard, seen in self.lapsing.items()
+            if (
+                moment := self.free_since(seen) + (0 if self.heirs.get(shard) == self.me else grace)
+            )
             > self.now
         )
         return min(moments, default=None)
@@ -348,7 +375,6 @@ def plan(
         for seen in at.view.leases.values()
         if seen.lease.wanted_by == at.me and seen.lease.owner not in {None, at.me}
     )
-    calm = at.calm()
     lost = tuple(
         shard
         for shard, hold in holds.items()
@@ -357,20 +383,18 @@ def plan(
     return Plan(
         lost=lost,
         take=_take(at, holds, closing),
-        ask=_ask(at, wanted) if calm and at.uneven() else (),
-        withdraw=_withdraw(at, wanted),
-        hand_over=_hand_over(at, holds.keys() - set(lost), handing) if calm else (),
+        ask=_ask(at, wanted) if at.calm and at.uneven else (),
+        withdraw=_withdraw(at, wanted) if wanted else (),
+        hand_over=_hand_over(at, holds.keys() - set(lost), handing) if at.calm else (),
         bury=_bury(at),
     )
 
 
 def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> tuple[Lease, ...]:
-    free = at.free()
-    heirs = at.heirs() if free else {}
     mine = {
         shard: seen
-        for shard, seen in free.items()
-        if at.left_alone(seen) or heirs.get(shard) == at.me
+        for shard, seen in at.free.items()
+        if at.left_alone(seen) or at.heirs.get(shard) == at.me
     }
     # Ours by the table and not by us: the answer that gave it to us was lost, or we gave it up.
     mine |= {shard: seen for shard, seen in at.view.leases.items() if seen.lease.owner == at.me}
@@ -380,7 +404,7 @@ def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> 
 def _ask(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
     asked = {lease.shard for lease in wanted}
     have = at.counts(asked)
-    live = at.live()
+    live = at.live
     rank = sorted(live).index(at.me)
     asks: list[Lease] = []
     for _ in range(MOVES - len(wanted)):
@@ -412,10 +436,14 @@ def _withdraw(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
 
 
 def _hand_over(at: Standing, held: Collection[int], handing: Collection[int]) -> tuple[Lease, ...]:
-    have = at.counts(handing)
+    asked = [
+        lease
+        for shard in sorted(set(held) - set(handing))
+        if (lease := at.view.leases[shard].lease).wanted_by is not None
+    ]
+    have = at.counts(handing) if asked else {}
     given: list[Lease] = []
-    for shard in sorted(set(held) - set(handing)):
-        lease = at.view.leases[shard].lease
+    for lease in asked:
         heir = lease.wanted_by
         if len(given) + len(handing) >= MOVES:
             break
@@ -429,7 +457,7 @@ def _hand_over(at: Standing, held: Collection[int], handing: Collection[int]) ->
 
 def _bury(at: Standing) -> tuple[Worker, ...]:
     owners = {seen.lease.owner for seen in at.view.leases.values()}
-    patience = BURY_SHARE * at.lease_seconds * (1 if at.me == max(at.live()) else 2)
+    patience = BURY_SHARE * at.lease_seconds * (1 if at.me == max(at.live) else 2)
     return tuple(
         peer.worker
         for name, peer in at.view.peers.items()
@@ -439,7 +467,7 @@ def _bury(at: Standing) -> tuple[Worker, ...]:
 
 def bequests(at: Standing, holds: Mapping[int, Hold]) -> dict[int, WorkerId]:
     """Who is to have what we hold when we go: who was told so, else who has least."""
-    have = at.counts(holds, at.live() - {at.me})
+    have = at.counts(holds, at.live - {at.me})
     told = {
         shard: heir
         for shard in holds

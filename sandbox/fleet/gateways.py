@@ -356,7 +356,7 @@ class Fleet:
             workers = self.table.workers
             lapsed = {n: Peer(workers[n], -FOREVER) for n in self._silent if n in workers}
             view = View(self.table.seen, {**self._peers, **lapsed}, {}, 0)
-            self._heirs = key, Standing(gateway.name, view, self.now, self.ttl).heirs()
+            self._heirs = key, Standing(gateway.name, view, self.now, self.ttl).heirs
         return self._heirs[1]
 
     # Whether to think at all.

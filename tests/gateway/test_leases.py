@@ -177,8 +177,8 @@ def test_heirs_are_alike_in_whatever_order_gateways_were_seen_to_die() -> None:
     rows = [*(lease(n, OTHER) for n in range(2)), *(lease(n, THIRD) for n in range(2, 4))]
     known = saw(view(*rows, *alive(THIRD)), 4, [*rows, *alive(THIRD), *alive(OTHER)], now=1)
     first, both = Standing(ME, known, TTL, TTL), Standing(ME, known, TTL + 1, TTL)
-    assert first.free().keys() == {2, 3}
-    assert first.heirs() == both.heirs() == dict.fromkeys(range(4), ME)
+    assert first.free.keys() == {2, 3}
+    assert first.heirs == both.heirs == dict.fromkeys(range(4), ME)
 
 
 def test_who_goes_says_who_is_to_have_its_shards() -> None:
