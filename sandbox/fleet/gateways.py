@@ -134,6 +134,7 @@ class Fleet:
         for n, name in enumerate(names):
             self._push(self.gateways[name], self.now + self.turn * n / len(names))
         self.run(self.now + 2 * self.turn)
+        self.meter.forget()
 
     def leave(self, gateway: Gateway) -> None:
         """SIGTERM."""
@@ -405,7 +406,8 @@ class Fleet:
                 for name in self._lapsing_for(gateway)
             )
             or (
-                self._sizes()[1] - len(self.table.by_owner.get(gateway.name, ())) >= UNEVEN
+                self._sizes()[1] - len(gateway.holds) >= UNEVEN
+                and not self._disturbed(self.now)
                 and self._restless(gateway)
             )
         )

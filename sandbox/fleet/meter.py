@@ -35,6 +35,12 @@ class Meter:
         self._seconds: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._steady: dict[str, tuple[float, float]] = {}
 
+    def forget(self) -> None:
+        """Begin anew: what made the fleet is no part of its day."""
+        self.requests.clear()
+        self._seconds.clear()
+        self.reads = self.writes = 0.0
+
     def read(self, kind: str, key: str, cost: float, at: float) -> None:
         self.requests[kind] += 1
         self.reads += cost

@@ -130,7 +130,7 @@ class Table:
 
 def row_bytes_of_worker() -> int:
     """A gateway's row, by the request that writes it."""
-    worker = Worker(worker=WorkerId("g" * NAME_LENGTH), stamp="0" * 16, moves=100)
+    worker = Worker(worker=WorkerId("g" * NAME_LENGTH), stamp="0" * 8, moves=100)
     params = leases.vouch(worker).params(Places())
     return item_bytes(params["Item"])
 
