@@ -79,6 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             won=won,
             left=left,
             lost=lost,
+            patience=settings.balance_seconds,
         )
         await parts.enter_async_context(_background(leaseholder.run()))
 
@@ -218,6 +219,11 @@ async def _background(
 def _leases(leaseholder: Leaseholder) -> Iterable[Metric]:
     held = leaseholder.held()
     yield gauge("zapgate_shards_held", "Shards this gateway holds", len(held))
+    yield gauge(
+        "zapgate_shards_unheld",
+        "Shards that no gateway took in its time, as this one sees it",
+        len(leaseholder.unheld()),
+    )
     yield gauge("zapgate_gateways", "Gateways that share the shards", leaseholder.gateways())
     yield family(
         CounterMetricFamily,

@@ -68,6 +68,10 @@ class Settings(Places, frozen=True):
     patience: float = 1.0
     """Times every limit of a host that falls silent or hangs. Below 1 it is for tests alone, whose
     library pings sooner, too."""
+    balance_seconds: float = 0.0
+    """How long no gateway has come or gone before shards are moved to even out shares. In a rolling
+    replacement, longer than from a gateway's start to the end of the one it replaces: then who goes
+    hands its shards to who came, and none moves twice."""
     health_host: str = "127.0.0.1"
     health_port: int = 8080
     public_url: str = ""
