@@ -22,6 +22,7 @@ from gateway.directory import Directory
 from gateway.dispatcher import Dispatcher
 from gateway.egress import Egress
 from gateway.health import serve
+from gateway.house import check_store
 from gateway.inbox import Inbox
 from gateway.leaseholder import Leaseholder
 from gateway.metrics import Metrics, family, gauge
@@ -49,6 +50,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keyring = Keyring.parse(settings.secret)
     if not settings.command_queue_url:
         raise Misconfigured("ZAPGATE_COMMAND_QUEUE_URL is not set")
+    await check_store(settings)
     me = WorkerId(clock.mint(ids.WORKER))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     metrics = Metrics()
@@ -113,6 +115,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             settings=settings,
             record=outbox.record,
             offer=outbox.offer,
+            store_away=outbox.store_away,
             now=clock.millis,
             until=lambda session: leaseholder.hosts_until(session.shard),
         )

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 from gateway.aside import Aside
@@ -18,15 +20,15 @@ from gateway.changes import Change
 from gateway.frames import Entry, Stop
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
-from gateway.host.paths import STORE
+from gateway.host.place import DATABASE, in_database
 from gateway.host.sender import settle_interrupted
-from gateway.house import House, Publish, Record, erase_credentials, folder
+from gateway.house import House, Publish, Record, Tell, store
 from gateway.keeper import HostStatus, Keeper
 from gateway.nursery import Nursery
 from gateway.recorder import record_alone
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
-from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
+from shared.errors import Contended, NotHeld, Unavailable
 from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
@@ -52,23 +54,20 @@ class Supervisor:
         settings: Settings,
         record: Record,
         offer: Publish,
+        store_away: Tell,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
     ) -> None:
-        """`until` says how long (monotonic seconds) a session's host may live.
-
-        Raises Misconfigured for a device store that cannot be used.
-        """
-        if "://" in settings.device_store:
-            raise Misconfigured(
-                "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
-            )
+        """`until` says how long (monotonic seconds) a session's host may live."""
+        database = in_database(settings.device_store)
         self._house = House(
             settings=settings,
-            nursery=Nursery(for_hosts(), settings.log_level),
+            nursery=Nursery(for_hosts(), settings.log_level, [DATABASE] if database else []),
             record=record,
             offer=offer,
-            aside=Aside(partial(folder, settings), now),
+            store_away=store_away,
+            aside=Aside(partial(store, settings), now),
+            scratch=Path(mkdtemp(prefix="zapgate-")) if database else None,
             now=now,
             until=until,
             closing=asyncio.Event(),
@@ -89,6 +88,8 @@ class Supervisor:
                 await self._closed.wait()
         finally:
             await self._house.nursery.close()
+            if self._house.scratch is not None:
+                shutil.rmtree(self._house.scratch, ignore_errors=True)
 
     async def start(
         self, session: Session, phone_number: str | None = None, *, restart: bool = False
@@ -120,11 +121,13 @@ class Supervisor:
                 await self._end(keeper, Stop(log_out=log_out, quiet=quiet))
 
     async def erase(self, session: Session) -> None:
-        """Delete a session's credentials and journal, after ending its host if there is one."""
+        """Delete a session's credentials and journal, after ending its host if there is one.
+
+        Raises StoreFailed.
+        """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            path = self._house.folder(session)
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await asyncio.to_thread(self._house.store(session).erase)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -146,7 +149,7 @@ class Supervisor:
         await self._at_rest(session, work)
         if change.trigger is Trigger.LOG_OUT:
             async with self._turns[session.id]:
-                await asyncio.to_thread(erase_credentials, self._house.folder(session))
+                await asyncio.to_thread(self._house.store(session).erase_credentials)
 
     async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
         """Journal and record that a message of a session without a host failed.
@@ -249,8 +252,9 @@ class Supervisor:
 
             def settle_and_work(journal: Journal) -> None:
                 # A host that was killed may have handed over what is now said to have failed.
-                store = self._house.folder(session) / STORE
-                settle_interrupted(journal, store, self._house.now(), again=False)
+                settle_interrupted(
+                    journal, self._house.store(session), self._house.now(), again=False
+                )
                 work(journal)
 
             entries = await asyncio.to_thread(page, settle_and_work)

@@ -38,9 +38,10 @@ from gateway.host.convert import Account
 from gateway.host.disconnects import Fate, Verdict
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
-from gateway.host.paths import LAST_WORDS
+from gateway.host.place import LAST_WORDS, place
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.socket import DIGITS, Socket, dsn
+from gateway.host.socket import DIGITS, Socket
+from gateway.host.store import EXIT_STORE, StoreFailed
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -103,9 +104,13 @@ async def _live(end: socket.socket) -> None:
         log.error("host.not_begun")
         os._exit(EXIT_ALONE)
     begin = frames[0]
-    set_aside_stderr(Path(begin.folder) / LAST_WORDS)
+    set_aside_stderr(Path(begin.scratch) / LAST_WORDS)
     log.info("host.begun", extra=fields(session_id=begin.session.id, pid=os.getpid()))
-    await Host(begin, channel, frames[1:]).run()
+    try:
+        await Host(begin, channel, frames[1:]).run()
+    except* StoreFailed as error:
+        log.error("journal.unavailable", extra=fields(why=repr(error.exceptions[0])))  # noqa: TRY400 (the text says all)
+        os._exit(EXIT_STORE)
 
 
 def set_aside_stderr(path: Path) -> None:
@@ -173,14 +178,11 @@ class Host:
         self._begin = begin
         self._channel = channel
         self._frames = frames
-        folder = Path(begin.folder)
-        self._store = Path(begin.store)
+        self._store = place(
+            begin.store, begin.session, mode=begin.journal_mode, sync=begin.journal_sync
+        )
         self._journal = Journal(
-            folder,
-            begin.session,
-            mint=lambda: EventId(clock.mint(ids.EVENT)),
-            mode=begin.journal_mode,
-            sync=begin.journal_sync,
+            self._store, begin.session, mint=lambda: EventId(clock.mint(ids.EVENT))
         )
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
@@ -243,7 +245,7 @@ class Host:
     async def _connect(self) -> None:
         begin = self._begin
         wire = Socket(
-            name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
+            name=self._store.name,
             uuid=begin.session.id,
             take=self._intake.take,
             offer=self._on_qr,
@@ -381,6 +383,7 @@ class Host:
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
+            self._journal.check()
             self._pulse()
             waits_for_phone = self._attempt.begun and not self._confirmed
             if waits_for_phone and self._attempt.overdue():

@@ -63,14 +63,16 @@ def order(
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
+    def __init__(self, network: Network, store: Path | str, prelude: str = "sandbox.trust") -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
+        self.stores_away: list[SessionId] = []
+        """Sessions of which it was said, each time."""
         self.away = False
         """AWS does not answer."""
         self._news = asyncio.Event()
         self.settings = Settings(
-            device_store=str(folder),
+            device_store=str(store),
             host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
@@ -83,6 +85,7 @@ class Gateway:
             settings=self.settings,
             record=self._record,
             offer=self._offer,
+            store_away=self._store_away,
             now=clock.millis,
             until=self._until,
         )
@@ -102,6 +105,9 @@ class Gateway:
     async def _offer(self, _: Session, pairing: Pairing) -> None:
         self.pairings.append(pairing)
         self._news.set()
+
+    async def _store_away(self, session: Session) -> None:
+        self.stores_away.append(session.id)
 
     def events(self, session: Session) -> list[SessionEvent]:
         return [entry.event for entry in self.entries if entry.event.session_id == session.id]
@@ -182,10 +188,10 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    network: Network, folder: Path, prelude: str = "sandbox.trust"
+    network: Network, store: Path | str, prelude: str = "sandbox.trust"
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude)
+    running = Gateway(network, store, prelude)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:
