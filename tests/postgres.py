@@ -4,16 +4,20 @@ It refuses to run as root; where the tests do, it runs as `nobody`, from a copy 
 read.
 """
 
+import asyncio
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +25,6 @@ from urllib.parse import quote
 import psycopg
 
 from sandbox.aws.venvs import POSTGRES, folder_of
-from sandbox.processes import free_port
 
 PASSWORD = "s3cret:/@?& word"
 """With everything that has to be escaped in a URL."""
@@ -41,11 +44,11 @@ class DatabaseServer:
     _process: "subprocess.Popen[bytes] | None" = None
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def url(self, database: str = "devices", **parameters: str) -> str:
+    def url(self, database: str = "devices", port: int | None = None, **parameters: str) -> str:
         """The device store, as it is set."""
         asked = "&".join(f"{name}={value}" for name, value in parameters.items())
         password = quote(PASSWORD, safe="")
-        base = f"postgresql://zapgate:{password}@127.0.0.1:{self.port}/{database}"
+        base = f"postgresql://zapgate:{password}@127.0.0.1:{port or self.port}/{database}"
         return f"{base}?{asked or 'sslmode=disable'}"
 
     def database(self) -> str:
@@ -125,7 +128,7 @@ def run_postgres(home: Path) -> Generator[DatabaseServer]:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         shutil.copytree(installed.parent, folder / "site", symlinks=True, ignore=_other_packages)
         installed = folder / "site" / installed.name
-    server = DatabaseServer(installed / "pginstall" / "bin", folder, free_port(), user)
+    server = DatabaseServer(installed / "pginstall" / "bin", folder, _free_port(), user)
     try:
         password = folder / "password"
         password.write_text(PASSWORD)
@@ -158,9 +161,48 @@ def run_postgres(home: Path) -> Generator[DatabaseServer]:
         shutil.rmtree(folder)
 
 
+def _free_port() -> int:
+    """One that no connection of anybody's is given by itself while the server is stopped."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def _other_packages(_folder: str, names: list[str]) -> set[str]:
     """What the server does not need of what is installed beside it."""
     return {name for name in names if name in _UNWANTED}
 
 
 _UNWANTED = {"pip", "setuptools", "pginstall18", "psutil", "__pycache__"}
+
+
+@asynccontextmanager
+async def behind_tls(server: DatabaseServer, tls: ssl.SSLContext) -> AsyncGenerator[int]:
+    """A port that speaks TLS as PostgreSQL does, and the server's words inside: it has none."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # SSLRequest: its length and number, and one byte that grants it.
+        assert await reader.readexactly(8) == bytes.fromhex("00000008 04d2162f")
+        writer.write(b"S")
+        try:
+            await writer.start_tls(tls)
+        except OSError:
+            writer.close()
+            return
+        inner, outer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(relay(reader, outer), relay(inner, writer))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()

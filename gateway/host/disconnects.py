@@ -158,12 +158,17 @@ def status(text: str, *, early: bool) -> Verdict:
 
 def undialled(error: str) -> Verdict:
     """The library gave up: it never dials a first time again, and a poison event ends its loop."""
+    if error.startswith(_STORE):
+        # Why is the operator's: it names the server, and the tenant cannot mend it.
+        return Verdict(Fate.AGAIN, Change(trigger=_T.DROP, reason=_R.STORE_UNAVAILABLE))
     return Verdict(
         Fate.AGAIN,
         Change(trigger=_T.DROP, reason=_R.CONNECTION_LOST, detail=words(error)),
     )
 
 
+_STORE: Final = ("failed to upgrade database", "failed to open database")
+"""whatsmeow's words (sqlstore's `New`) where it cannot use the credentials."""
 _LONGEST_DETAIL: Final = 300
 _CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
