@@ -163,7 +163,8 @@ def run_postgres(home: Path) -> Generator[DatabaseServer]:
 
 def _free_port() -> int:
     """One that no connection of anybody's is given by itself while the server is stopped."""
-    for port in random.sample(range(15_000, 30_000), 100):
+    # Every worker of a test run has the same seed.
+    for port in random.SystemRandom().sample(range(15_000, 30_000), 100):
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))
             return port

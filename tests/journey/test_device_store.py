@@ -19,6 +19,7 @@ _STORES: Final[dict[str, Devices]] = {
 }
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", _STORES)
 async def test_a_killed_gateways_number_goes_on_elsewhere(
     own_product: Product, postgres: DatabaseServer, tmp_path: Path, kind: str
