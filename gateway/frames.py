@@ -54,10 +54,10 @@ class Begin(_Frame, frozen=True, kw_only=True):
     """Gateway to host, once, first: which session to hold, and how to reach WhatsApp."""
 
     session: Session
-    folder: str
-    """The session's own folder in the device store: credentials and journal."""
     store: str
-    """`file:` path or `postgresql://` URL of the credentials."""
+    """The device store: a folder, or a `postgresql://` URL."""
+    scratch: str
+    """A folder of the session's own for what is of use to this machine only."""
     phone_number: str | None = None
     """Ask for a pairing code for this number, if pairing is needed."""
     prelude: str = ""

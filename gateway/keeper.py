@@ -8,9 +8,9 @@ recorded all the same.
 import asyncio
 import logging
 import random
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar, assert_never
@@ -37,18 +37,18 @@ from gateway.frames import (
 )
 from gateway.gate import Claim
 from gateway.host.journal import Journal
-from gateway.host.ledger import PAGE, Damaged
-from gateway.host.paths import STORE
+from gateway.host.ledger import PAGE
 from gateway.host.proxies import Trouble
 from gateway.host.proxies import change as in_trouble
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
-from gateway.house import House, erase_credentials, last_words
+from gateway.host.store import EXIT_STORE, Damaged, StoreFailed
+from gateway.house import House, last_words
 from gateway.nursery import Child, Unborn
 from gateway.proxies import NoWay, Way
 from gateway.recorder import Recorder
 from shared.commands import SendMessage
-from shared.errors import Malformed, NotHeld
+from shared.errors import Contended, Malformed, NotHeld, Unavailable
 from shared.events import MessageChange, SessionChange
 from shared.ids import MessageId, SessionId, TenantId
 from shared.logs import fields
@@ -76,6 +76,7 @@ QUIET_DRAIN_LIMIT: Final = 5.0
 """Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
 
 HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
+STORE_AWAY: Final = Change(trigger=Trigger.DROP, reason=Reason.STORE_UNAVAILABLE)
 STARTED: Final = Change(trigger=Trigger.START)
 
 ENDED_FOR: Final = {
@@ -331,12 +332,11 @@ class Keeper:
 
     def _begin(self, life: _Life, until: float, way: Way) -> None:
         settings = self._house.settings
-        folder = self._house.folder(self.session)
         life.child.channel.post(
             Begin(
                 session=self.session,
-                folder=str(folder),
-                store=str(folder / STORE),
+                store=settings.device_store,
+                scratch=str(self._house.folder(self.session)),
                 phone_number=self._phone_number,
                 prelude=settings.host_prelude,
                 proxy=way.url,
@@ -457,7 +457,9 @@ class Keeper:
         died = life.farewell is None and self._stop is None
 
         def take_over(journal: Journal) -> None:
-            if died:
+            if died and status == EXIT_STORE:
+                journal.change(STORE_AWAY, self._house.now())
+            elif died:
                 why = last_words(self._house.folder(self.session))
                 log.error(
                     "host.died",
@@ -491,7 +493,7 @@ class Keeper:
         journal.release_all(now)
         if stop is not None:
             journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
-        settle_interrupted(journal, self._house.folder(self.session) / STORE, now, again=False)
+        settle_interrupted(journal, self._house.store(self.session), now, again=False)
         for order in list(self._orders.values()):
             change = MessageChange(
                 message_id=order.command.message_id,
@@ -504,28 +506,32 @@ class Keeper:
     def _tidy(self, journal: Journal) -> None:
         journal.forget(self._recorder.last)
         if journal.session.state is SessionState.LOGGED_OUT:
-            erase_credentials(self._house.folder(self.session))
+            self._house.store(self.session).erase_credentials()
 
     async def _on_journal(self, work: Callable[[Journal], object]) -> None:
         """Do something with the journal while no host has it, then record what is in it.
 
         Tried until it works or the session is stopped: a disk that fails now may be back later.
         """
+        failures = 0
 
         def blocking() -> tuple[Session, list[Entry]]:
             with self._house.open(self.session) as journal:
+                if failures:
+                    journal.change(STORE_AWAY, self._house.now())
                 work(journal)
                 return journal.session, journal.after(self._recorder.queued, PAGE)
 
-        failures = 0
         while True:
             try:
                 self._ahead, entries = await asyncio.to_thread(blocking)
-            except (OSError, sqlite3.Error, Damaged):
+            except (OSError, StoreFailed, Damaged):
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
                 if self._stop is not None and failures > 1:
                     return
+                with suppress(Unavailable, Contended):
+                    await self._house.store_away(self.session)
                 await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
             else:
                 self._recorder.take(entries)

@@ -24,6 +24,7 @@ from gateway.directory import Directory
 from gateway.dispatcher import Dispatcher
 from gateway.egress import Egress
 from gateway.health import serve
+from gateway.house import check_store
 from gateway.inbox import Inbox
 from gateway.leaseholder import Leaseholder
 from gateway.loops import Loop
@@ -55,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keyring = Keyring.parse(settings.secret)
     if not settings.command_queue_url:
         raise Misconfigured("ZAPGATE_COMMAND_QUEUE_URL is not set")
+    await check_store(settings)
     me = WorkerId(clock.mint(ids.WORKER))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     metrics = Metrics()
@@ -83,25 +85,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         await parts.enter_async_context(_background(leaseholder.run()))
 
-        egress = await parts.enter_async_context(
-            Egress(settings.webhook_targets, denied=settings.denied())
-        )
-        dispatcher = Dispatcher(
-            places=settings,
-            aws=aws,
-            directory=directory,
-            egress=egress,
-            metrics=metrics,
-            now=clock.millis,
-        )
-        await parts.enter_async_context(dispatcher)
-        recoveries = Recoveries(
-            aws=aws,
-            metrics=metrics,
-            now=clock.millis,
-            moved=(await parts.enter_async_context(Agenda(dispatcher, clock.millis))).add,
-        )
-        await parts.enter_async_context(_background(recoveries.loop.run()))
+        dispatcher, recoveries = await _webhooks(parts, settings, aws, directory, metrics)
 
         def fenced(session: Session) -> None:
             leaseholder.fenced(session.shard, session.epoch)
@@ -122,6 +106,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             proxies=proxies_of(settings, keyring.seals),
             record=outbox.record,
             offer=outbox.offer,
+            store_away=outbox.store_away,
             now=clock.millis,
             until=lambda session: leaseholder.hosts_until(session.shard),
             ended=bans.heed,
@@ -200,6 +185,32 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
         log.info("gateway.stopping", extra=fields(worker=me))
     log.info("gateway.stopped", extra=fields(worker=me))
+
+
+async def _webhooks(
+    parts: AsyncExitStack, settings: Settings, aws: Aws, directory: Directory, metrics: Metrics
+) -> tuple[Dispatcher, Recoveries]:
+    """What delivers webhooks, and brings back what was given up."""
+    egress = await parts.enter_async_context(
+        Egress(settings.webhook_targets, denied=settings.denied())
+    )
+    dispatcher = Dispatcher(
+        places=settings,
+        aws=aws,
+        directory=directory,
+        egress=egress,
+        metrics=metrics,
+        now=clock.millis,
+    )
+    await parts.enter_async_context(dispatcher)
+    recoveries = Recoveries(
+        aws=aws,
+        metrics=metrics,
+        now=clock.millis,
+        moved=(await parts.enter_async_context(Agenda(dispatcher, clock.millis))).add,
+    )
+    await parts.enter_async_context(_background(recoveries.loop.run()))
+    return dispatcher, recoveries
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 from gateway.aside import Aside
@@ -20,9 +21,9 @@ from gateway.frames import Entry, Stop, Watch
 from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
-from gateway.host.paths import STORE
+from gateway.host.place import DATABASE, in_database
 from gateway.host.sender import settle_interrupted
-from gateway.house import House, Publish, Record, erase_credentials, folder
+from gateway.house import House, Publish, Record, Tell, store
 from gateway.keeper import HostStatus, Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
@@ -31,7 +32,7 @@ from gateway.recorder import record_alone
 from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
-from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
+from shared.errors import Contended, NotHeld, Unavailable
 from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
@@ -57,6 +58,7 @@ class Supervisor:
         settings: Settings,
         record: Record,
         offer: Publish,
+        store_away: Tell,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
         ended: Callable[[Session], None] = lambda _: None,
@@ -66,21 +68,18 @@ class Supervisor:
 
         `ended` is told of each session that is held no more, as it is then. Without `proxies`, no
         session's own can be opened: one that has a proxy does not dial.
-
-        Raises Misconfigured for a device store that cannot be used.
         """
-        if "://" in settings.device_store:
-            raise Misconfigured(
-                "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
-            )
+        database = in_database(settings.device_store)
         self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
-            nursery=Nursery(for_hosts(), settings.log_level),
+            nursery=Nursery(for_hosts(), settings.log_level, [DATABASE] if database else []),
             proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
-            aside=Aside(partial(folder, settings), now),
+            store_away=store_away,
+            aside=Aside(partial(store, settings), now),
+            scratch=Path(mkdtemp(prefix="zapgate-")) if database else None,
             now=now,
             until=until,
             closing=asyncio.Event(),
@@ -104,6 +103,8 @@ class Supervisor:
         finally:
             await self._house.proxies.close()
             await self._house.nursery.close()
+            if self._house.scratch is not None:
+                shutil.rmtree(self._house.scratch, ignore_errors=True)
 
     async def start(
         self,
@@ -145,11 +146,11 @@ class Supervisor:
     async def erase(self, session: Session) -> None:
         """Delete a session's credentials and journal, after ending its host if there is one.
 
-        Raises OSError if anything is left: then nobody may be told that it is gone.
+        Raises StoreFailed if anything is left: then nobody may be told that it is gone.
         """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            await asyncio.to_thread(_erase, self._house.folder(session))
+            await asyncio.to_thread(self._house.store(session).erase)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -172,7 +173,7 @@ class Supervisor:
         await self._at_rest(session, work)
         if change.trigger is Trigger.LOG_OUT:
             async with self._turns[session.id]:
-                await asyncio.to_thread(erase_credentials, self._house.folder(session))
+                await asyncio.to_thread(self._house.store(session).erase_credentials)
 
     async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
         """Journal and record that a message of a session without a host failed.
@@ -292,8 +293,9 @@ class Supervisor:
 
             def settle_and_work(journal: Journal) -> None:
                 # A host that was killed may have handed over what is now said to have failed.
-                store = self._house.folder(session) / STORE
-                settle_interrupted(journal, store, self._house.now(), again=False)
+                settle_interrupted(
+                    journal, self._house.store(session), self._house.now(), again=False
+                )
                 work(journal)
 
             entries = await asyncio.to_thread(page, settle_and_work)
@@ -301,10 +303,3 @@ class Supervisor:
                 await self._record(session, entries)
                 recorded = entries[-1].sequence
                 entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))
-
-
-def _erase(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    # A second look, which names what could not be removed.
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)

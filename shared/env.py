@@ -59,7 +59,8 @@ class Settings(Places, frozen=True):
     rate_limit: int = 6_000
     """Requests a tenant may make in a minute."""
     device_store: str = ".zapgate/devices"
-    """Folder of the sessions' credentials and journals, or a `postgresql://` URL."""
+    """Folder of the sessions' credentials and journals, or a `postgresql://` URL with all that is
+    needed to connect: hosts are given no other variable of PostgreSQL's."""
     journal_sync: bool = True
     """Whether a journal entry is on the disk, not only in its cache, before WhatsApp goes on."""
     journal_mode: JournalMode = "wal"

@@ -4,11 +4,12 @@
 template.yaml in a tenth of a second, so that a test has a table and queues of its own; `stack` is
 one of those. Where tests run beside each other (`-n 2`), each worker is a session: it has an
 embedded AWS, a WhatsApp and a product of its own, and shares only the folder of installed tools.
+`postgres` is a PostgreSQL server, likewise.
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from sandbox.aws import EmbeddedAws, StackEnvironment, apply_template, run_embedded_aws
-from sandbox.aws.venvs import EMULATOR, SAM, tool_python
+from sandbox.aws.venvs import EMULATOR, POSTGRES, SAM, tool_python
 from shared.events import TYPES
+from tests.postgres import DatabaseServer, run_postgres
 from tests.schemas import judged
 
 HOME = Path(__file__).resolve().parents[1] / ".zapgate"
@@ -54,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install tools before the first test, whose timeout is not meant for downloads."""
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    for fixture, tool in (("aws", EMULATOR), ("deployment", SAM)):
+    for fixture, tool in (("aws", EMULATOR), ("deployment", SAM), ("postgres", POSTGRES)):
         if fixture in asked:
             asyncio.run(tool_python(HOME, tool, print))
 
@@ -102,3 +104,10 @@ def fresh_stack(aws: EmbeddedAws) -> FreshStack:
 def stack(fresh_stack: FreshStack) -> StackEnvironment:
     """A table, queues, a bucket and a secret for this test alone."""
     return fresh_stack()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    """One server for all tests: whoever stops or starts it asks for a database of its own."""
+    with run_postgres(HOME) as server:
+        yield server

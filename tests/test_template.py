@@ -67,12 +67,23 @@ def actions(resources: dict[str, Resource], name: str) -> set[str]:
     }
 
 
+def chosen(values: list[Any], *, database: bool) -> list[dict[str, Any]]:
+    """A list of the container's, with the device store on EFS or in a database."""
+    picked = [
+        one["Fn::If"][1 if database else 2] if one.keys() == {"Fn::If"} else one for one in values
+    ]
+    return [one for one in picked if one != {"Ref": "AWS::NoValue"}]
+
+
 def environments(resources: dict[str, Resource]) -> dict[str, dict[str, Any]]:
     """Variable to value, of the function and of the gateway's container."""
     function = resources["ControlPlaneFunction"]["Properties"]
     return {
         "control_plane": function["Environment"]["Variables"],
-        "gateway": {one["Name"]: one["Value"] for one in gateway(resources)["Environment"]},
+        "gateway": {
+            one["Name"]: one["Value"]
+            for one in chosen(gateway(resources)["Environment"], database=False)
+        },
     }
 
 
@@ -212,7 +223,22 @@ def test_every_variable_is_one_the_planes_read(resources: dict[str, Resource]) -
     known = {f"ZAPGATE_{field.upper()}" for field in Settings.__struct_fields__}
     for variables in environments(resources).values():
         assert set(variables) - FOREIGN <= known
-    assert {secret["Name"] for secret in gateway(resources)["Secrets"]} == {"ZAPGATE_SECRET"}
+    secrets = chosen(gateway(resources)["Secrets"], database=False)
+    assert {secret["Name"] for secret in secrets} == {"ZAPGATE_SECRET"}
+
+
+def test_a_database_takes_the_place_of_the_file_system(resources: dict[str, Resource]) -> None:
+    """Its URL is a secret, which ECS hands in: no variable tells another store."""
+    container = gateway(resources)
+    secrets = chosen(container["Secrets"], database=True)
+    given = chosen(container["Environment"], database=True)
+    names = [one["Name"] for one in (*secrets, *given)]
+    assert len(names) == len(set(names))
+    (url,) = [one for one in secrets if one["Name"] == "ZAPGATE_DEVICE_STORE"]
+    assert url["ValueFrom"] == {"Ref": "DeviceStoreSecretArn"}
+    assert actions(resources, "GatewayDatabase") == {"secretsmanager:GetSecretValue"}
+    door = resources["DatabaseDoor"]["Properties"]
+    assert (door["FromPort"], door["CidrIp"]) == (5432, {"Ref": "VpcCidr"})
 
 
 def test_the_planes_agree_on_where_things_are(resources: dict[str, Resource]) -> None:
@@ -256,6 +282,7 @@ def test_the_gateway_is_confined(resources: dict[str, Resource]) -> None:
     assert any("/healthz" in word for word in container["HealthCheck"]["Command"])
     (devices, _) = resources["GatewayTask"]["Properties"]["Volumes"]
     assert devices["EFSVolumeConfiguration"]["TransitEncryption"] == "ENABLED"
+    assert environments(resources)["gateway"]["ZAPGATE_JOURNAL_MODE"] == "delete"
 
 
 def test_a_gateway_dials_https_and_its_own_network_only(resources: dict[str, Resource]) -> None:

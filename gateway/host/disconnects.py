@@ -193,9 +193,14 @@ def gave_up(error: str, now: int) -> Verdict:
 
 def undialled(error: str) -> Verdict:
     """No connection came about, in the words of whoever tried."""
+    if error.startswith(_STORE):
+        # Why is the operator's: it names the server, and the tenant cannot mend it.
+        return Verdict(Fate.AGAIN, Change(trigger=_T.DROP, reason=_R.STORE_UNAVAILABLE))
     return _lost(words(error))
 
 
+_STORE: Final = ("failed to upgrade database", "failed to open database")
+"""whatsmeow's words (sqlstore's `New`) where it cannot use the credentials."""
 _UNKNOWN_BAN: Final = "TemporaryBan.Code"
 """In the library's error for a ban whose code it does not know."""
 UNKNOWN_BAN: Final = clock.HOUR

@@ -8,7 +8,6 @@ its own call.
 import asyncio
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
@@ -19,6 +18,7 @@ from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, 
 from gateway.host.disconnects import Verdict
 from gateway.host.events import Notice, read
 from gateway.host.journal import MOST_HELD, Journal
+from gateway.host.store import EXIT_STORE, StoreFailed
 from shared import clock
 from shared.logs import fields
 from shared.session import Trigger
@@ -30,8 +30,6 @@ LOOKUP_LIMIT: Final = 2.0
 QUIET: Final = 0.2
 """Seconds without an event after which those that were under way count as taken."""
 DRAIN_LIMIT: Final = 3.0
-EXIT_DISK: Final = 74
-"""EX_IOERR: the journal cannot be written, so no further event may be taken."""
 
 
 class Intake:
@@ -79,10 +77,10 @@ class Intake:
             return
         try:
             self._enter(notice, now)
-        except sqlite3.Error:
-            # Nothing may be acknowledged that is not saved. A new process tries the disk again.
+        except StoreFailed:
+            # Nothing may be acknowledged that is not saved. A new process tries it again.
             log.exception("journal.failed", extra=fields(code=code))
-            os._exit(EXIT_DISK)
+            os._exit(EXIT_STORE)
 
     def _enter(self, notice: Notice | None, now: int) -> None:
         match notice:

@@ -41,9 +41,10 @@ from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
 from gateway.host.hearing import heard_ago, port_of
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
-from gateway.host.paths import LAST_WORDS
+from gateway.host.place import LAST_WORDS, place
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.socket import DIGITS, Socket, dsn
+from gateway.host.socket import DIGITS, Socket
+from gateway.host.store import EXIT_STORE, StoreFailed
 from gateway.host.watches import Watches
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
@@ -101,9 +102,13 @@ async def _live(end: socket.socket) -> None:
         log.error("host.not_begun")
         os._exit(EXIT_ALONE)
     begin = frames[0]
-    set_aside_stderr(Path(begin.folder) / LAST_WORDS)
+    set_aside_stderr(Path(begin.scratch) / LAST_WORDS)
     log.info("host.begun", extra=fields(session_id=begin.session.id, pid=os.getpid()))
-    await Host(begin, channel, frames[1:]).run()
+    try:
+        await Host(begin, channel, frames[1:]).run()
+    except* StoreFailed as error:
+        log.error("journal.unavailable", extra=fields(why=repr(error.exceptions[0])))  # noqa: TRY400 (the text says all)
+        os._exit(EXIT_STORE)
 
 
 def set_aside_stderr(path: Path) -> None:
@@ -171,14 +176,11 @@ class Host:
         self._begin = begin
         self._channel = channel
         self._frames = frames
-        folder = Path(begin.folder)
-        self._store = Path(begin.store)
+        self._store = place(
+            begin.store, begin.session, mode=begin.journal_mode, sync=begin.journal_sync
+        )
         self._journal = Journal(
-            folder,
-            begin.session,
-            mint=lambda: EventId(clock.mint(ids.EVENT)),
-            mode=begin.journal_mode,
-            sync=begin.journal_sync,
+            self._store, begin.session, mint=lambda: EventId(clock.mint(ids.EVENT))
         )
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
@@ -244,7 +246,7 @@ class Host:
     async def _connect(self) -> None:
         begin = self._begin
         wire = Socket(
-            name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
+            name=self._store.name,
             uuid=begin.session.id,
             take=self._intake.take,
             offer=self._on_qr,
@@ -258,7 +260,7 @@ class Host:
         await self._lease.good()
         self._lease.enforce()
         self._watches.dialled(time.monotonic())
-        if self._journal.session.connected_at is not None and not self._store.exists():
+        if self._journal.session.connected_at is not None and not self._store.has_credentials():
             # The library would make a new device, and the session would seem to want pairing.
             self._library_ended = True
             self._judge(disconnects.NO_STORE)
@@ -420,6 +422,7 @@ class Host:
                 hear_at = now + self._begin.limits.unconnected / LOOKS
                 self._heard_ago = heard_ago(self._port)
                 self._look(self._watches.hearing(now, self._heard_ago))
+            self._journal.check()
             self._pulse()
             if not self._waits_for_phone:
                 self._look(self._watches.login(now, sending=self._sender.sending_for > 0))

@@ -13,9 +13,7 @@ import re
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from neonize.proto.Neonize_pb2 import (
     GetJIDFromStoreReturnFunction,
@@ -32,7 +30,6 @@ from gateway.host.events import CODES
 from gateway.host.jid import address, as_jid, recipient
 from gateway.host.library import ON_EVENT, ON_LOG, ON_TEXT, Library, Proxy
 from gateway.host.wire import NoCode, NotRemoved, Undelivered
-from shared.env import JournalMode
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
@@ -44,18 +41,6 @@ DIGITS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[[0-9A-Fa-f:.]+
 _CHROME: Final = 1
 """PairPhoneClientType of whatsmeow; the display name must fit it, the server looks."""
 _DISPLAY_NAME: Final = "Chrome (Linux)"
-
-
-def dsn(path: Path, mode: JournalMode, *, sync: bool) -> str:
-    """The library's name of an SQLite file, with our pragmas.
-
-    It appends `?_foreign_keys=on` to the name; the trailing `_x=` swallows that.
-    """
-    level = "FULL" if sync else "NORMAL"
-    return (
-        f"{quote(str(path))}?_journal_mode={mode.upper()}&_busy_timeout=15000"
-        f"&_synchronous={level}&_txlock=immediate&_foreign_keys=on&_x="
-    )
 
 
 def device() -> DeviceProps:

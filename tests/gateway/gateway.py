@@ -76,7 +76,7 @@ class Gateway:
     def __init__(
         self,
         network: Network,
-        folder: Path,
+        store: Path | str,
         prelude: str = "sandbox.trust",
         *,
         patience: float = 1.0,
@@ -87,11 +87,13 @@ class Gateway:
         self.offers: dict[SessionId, Pairing] = {}
         """The newest of each session."""
         self.deadline = DEADLINE
+        self.stores_away: list[SessionId] = []
+        """Sessions of which it was said, each time."""
         self.away = False
         """AWS does not answer."""
         self._news = asyncio.Event()
         self.settings = Settings(
-            device_store=str(folder),
+            device_store=str(store),
             host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
@@ -106,6 +108,7 @@ class Gateway:
             proxies=proxies,
             record=self._record,
             offer=self._offer,
+            store_away=self._store_away,
             now=clock.millis,
             until=self._until,
         )
@@ -126,6 +129,9 @@ class Gateway:
         self.pairings.append(pairing)
         self.offers[session.id] = pairing
         self._news.set()
+
+    async def _store_away(self, session: Session) -> None:
+        self.stores_away.append(session.id)
 
     def limit(self, **seconds: float) -> None:
         """Change some limits of what hosts may take."""
@@ -221,14 +227,14 @@ class Gateway:
 @asynccontextmanager
 async def gateway(
     network: Network,
-    folder: Path,
+    store: Path | str,
     prelude: str = "sandbox.trust",
     *,
     patience: float = 1.0,
     proxies: Proxies | None = None,
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude, patience=patience, proxies=proxies)
+    running = Gateway(network, store, prelude, patience=patience, proxies=proxies)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:

@@ -50,8 +50,12 @@ class Product:
     environment: Mapping[str, str] = field(repr=False)
 
     @asynccontextmanager
-    async def gateway(self) -> AsyncGenerator[Plane]:
-        async with run_gateway(self.home, self.environment, self.network, self.devices) as plane:
+    async def gateway(
+        self, devices: Path | str | None = None, **environment: str
+    ) -> AsyncGenerator[Plane]:
+        """A gateway, on another device store if one is named."""
+        told = {**self.environment, **environment}
+        async with run_gateway(self.home, told, self.network, devices or self.devices) as plane:
             yield plane
 
     async def tenant(self, name: str = "Journey") -> tuple[str, Api]:

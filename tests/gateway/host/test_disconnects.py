@@ -198,6 +198,18 @@ def test_a_failed_dial_is_tried_again_and_says_why() -> None:
     assert found.change.detail == "proxyconnect tcp: dial http://10.0.0.1:8080: refused"
 
 
+def test_a_store_that_cannot_be_used_is_said_to_be_away() -> None:
+    """Without the server's words: they name machines of the operator's."""
+    found = undialled(
+        "failed to upgrade database: failed to check if version table is up to date: "
+        "dial tcp 10.0.0.1:5432: connect: connection refused"
+    )
+    assert found.fate is Fate.AGAIN
+    assert found.change is not None
+    assert found.change.reason is Reason.STORE_UNAVAILABLE
+    assert found.change.detail is None
+
+
 @given(st.text())
 def test_words_are_short_and_one_line(text: str) -> None:
     """Whatever the library says fits into a detail."""
