@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from sandbox.whatsapp.curve import Rand
 from sandbox.whatsapp.directory import MAX_PENDING, Device, Directory, User
 from sandbox.whatsapp.groups import Groups
+from sandbox.whatsapp.logbook import Logbook
 from sandbox.whatsapp.media import Media
 from sandbox.whatsapp.wabinary import Node
 
@@ -28,6 +29,7 @@ class World:
     ) -> None:
         self.directory = Directory()
         self.groups = Groups()
+        self.logbook = Logbook(lambda: asyncio.get_running_loop().time())
         self.media = media
         self.clock = clock
         self.rand = rand
