@@ -96,7 +96,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     latest_webhook: float
     """The longest time from a contact's text to its webhook, in seconds."""
     silences: dict[str, float]
-    """The longest time each session was out of order, in seconds, in the whole run."""
+    """The longest time each session was out of order in a round, in seconds, since the fault."""
     offline: dict[str, float]
     """The longest time each session's device had no connection, in seconds."""
     logins: dict[str, int]
@@ -150,7 +150,6 @@ def judge(ledger: Ledger, pace: Pace, lease_seconds: float) -> Judgement:
     ]
     begun = ledger.rounds[0].begun if ledger.rounds else math.inf
     ended = ledger.rounds[-1].ended if ledger.rounds else math.inf
-    whole = Round(kind="", what="", begun=begun, over=begun, ended=ended, healed=True)
     tellings = Counter(each.event_id for each in ledger.told)
     return Judgement(
         lease_seconds=lease_seconds,
@@ -160,7 +159,7 @@ def judge(ledger: Ledger, pace: Pace, lease_seconds: float) -> Judgement:
         gaps=_gaps(ledger),
         fell=len({t.event_id for t in ledger.told if t.type in FELL and t.at >= begun}),
         latest_webhook=_latest(ledger),
-        silences=recoveries(ledger, whole, pace),
+        silences=_silences(ledger, pace),
         offline={
             session: max((until - since for since, until in each), default=0.0)
             for session in ledger.sessions
@@ -336,6 +335,15 @@ def _gaps(ledger: Ledger) -> int:
     for each in ledger.told:
         sequences[each.session].add(each.sequence)
     return sum(max(numbers) - len(numbers) for numbers in sequences.values())
+
+
+def _silences(ledger: Ledger, pace: Pace) -> dict[str, float]:
+    longest: dict[str, float] = {}
+    for each in ledger.rounds:
+        since_fault = msgspec.structs.replace(each, over=each.begun)
+        for session, seconds in recoveries(ledger, since_fault, pace).items():
+            longest[session] = max(longest.get(session, 0.0), seconds)
+    return longest
 
 
 def _latest(ledger: Ledger) -> float:
