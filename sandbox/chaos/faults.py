@@ -54,7 +54,7 @@ async def kill(scene: Scene) -> Done:
     fleet, victim = scene.stage.fleet, scene.victim()
     pause = scene.leases(0, 0.5)
     begun = time.monotonic()
-    await fleet.end(victim, signal.SIGKILL)
+    await fleet.kill(victim)
     await asyncio.sleep(pause)
     await fleet.start()
     return Done(f"{victim.name} killed, the next started after {pause:.1f} s", begun, begun)
@@ -63,7 +63,7 @@ async def kill(scene: Scene) -> Done:
 async def term(scene: Scene) -> Done:
     fleet, victim = scene.stage.fleet, scene.victim()
     begun = time.monotonic()
-    await asyncio.gather(fleet.end(victim, signal.SIGTERM), fleet.start())
+    await asyncio.gather(fleet.stop(victim), fleet.start())
     return Done(f"{victim.name} stopped and replaced", begun, begun)
 
 
@@ -144,7 +144,7 @@ async def roll(scene: Scene) -> Done:
     old = list(fleet.live)
     for gateway in old:
         await fleet.start()
-        await fleet.end(gateway, signal.SIGTERM)
+        await fleet.stop(gateway)
     seconds = time.monotonic() - begun
     return Done(f"{len(old)} gateways replaced in {seconds:.1f} s", begun, begun)
 

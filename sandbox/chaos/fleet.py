@@ -109,11 +109,16 @@ class Fleet:
         self.live.append(gateway)
         return gateway
 
-    async def end(self, gateway: Gateway, number: signal.Signals) -> None:
-        """Send the last signal it gets; return when it is gone."""
+    async def stop(self, gateway: Gateway) -> None:
+        """Have it end in order; return when it is gone, by force if it takes too long."""
         self.live.remove(gateway)
-        gateway.signal(number)
-        # Ends it by force if the signal does not.
+        await gateway.parts.aclose()
+
+    async def kill(self, gateway: Gateway) -> None:
+        """End it at once."""
+        self.live.remove(gateway)
+        gateway.signal(signal.SIGKILL)
+        await gateway.plane.process.wait()
         await gateway.parts.aclose()
 
     async def settle(self) -> None:
@@ -129,7 +134,7 @@ class Fleet:
         """End all that are left."""
         for gateway in list(self.live):
             gateway.signal(signal.SIGCONT)
-            await self.end(gateway, signal.SIGTERM)
+            await self.stop(gateway)
 
 
 def port_of(url: str) -> int:

@@ -109,7 +109,7 @@ class _Run:
         options, dice = self._options, Random(self._options.seed)  # noqa: S311 (to be repeated, not secret)
         scene = Scene(self._stage, dice, options.lease_seconds)
         await self._round("calm", self._calm(options.calm))
-        kinds = _drawn(options, dice)
+        kinds = drawn(options)
         for number in range(options.rounds):
             # Before everything has found its place again, now and then.
             await asyncio.sleep(scene.leases(0, 0.5))
@@ -169,8 +169,9 @@ class _Run:
             self._say(f"{missing} messages did not arrive within {DRAIN_SECONDS:g} s")
 
 
-def _drawn(options: Options, dice: Random) -> list[Kind]:
+def drawn(options: Options) -> list[Kind]:
     """The kinds of all rounds: each comes before any comes again."""
+    dice = Random(options.seed)  # noqa: S311 (to be repeated, not secret)
     kinds: list[Kind] = []
     while len(kinds) < options.rounds:
         kinds += dice.sample(options.kinds, len(options.kinds))
