@@ -1,7 +1,7 @@
 """What the books prove: rules without a clock, a socket or a doubt.
 
 A session is out of order while its device has no connection, and while a message that went in at
-one end has not come out at the other, each way. Its recovery is the longest such time after a
+one end has not come out at the other, nor any later one, each way. Its recovery is the longest such time after a
 fault; several that touch are one. The traffic is a probe with a pace: what was sent within one
 pace of the fault and came late is taken to have been in trouble since the fault.
 
@@ -264,24 +264,37 @@ def _waits(ledger: Ledger, of: Round, pace: Pace, now: float) -> dict[str, list[
     for seen in (*reversed(ledger.heard), *reversed(ledger.told)):
         if seen.text is not None:
             ends[seen.session, seen.text] = seen.at
-    given_up = {each.message_id: each.at for each in ledger.told if each.type in {UNSURE, FAILED}}
-    sent = [
-        *(
-            (each.session, each.accepted_at, each.text, given_up.get(each.message_id))
-            for each in ledger.orders
-            if each.accepted_at is not None
-        ),
-        *((each.session, each.at, each.text, None) for each in ledger.written),
-    ]
+    decided = {t.message_id: t.at for t in ledger.told if t.type in {UNSURE, FAILED}}
+    ways: dict[tuple[str, str], list[Interval]] = defaultdict(list)
+    for order in ledger.orders:
+        if order.accepted_at is not None:
+            came = ends.get((order.session, order.text), now)
+            until = min(came, decided.get(order.message_id, now))
+            ways[order.session, "out"].append((order.accepted_at, until))
+    for each in ledger.written:
+        until = ends.get((each.session, each.text), now)
+        ways[each.session, "in"].append((each.at, until))
     waits: dict[str, list[Interval]] = defaultdict(list)
-    for session, at, text, decided in sent:
-        if not of.begun <= at < of.ended:
-            continue
-        until = min(ends.get((session, text), now), now if decided is None else decided)
-        if until - at > pace.prompt:
-            since = of.over if at - of.over <= pace.every else at
-            waits[session].append((since, until))
+    for (session, _), texts in ways.items():
+        waits[session] += [
+            (of.over if at - of.over <= pace.every else at, until)
+            for at, until in _held_up(texts)
+            if of.begun <= at < of.ended and until - at > pace.prompt
+        ]
     return waits
+
+
+def _held_up(texts: list[Interval]) -> list[Interval]:
+    """From when until when nothing came of what was sent one way.
+
+    A text that comes late by itself, while later ones come, is late; the session is not silent.
+    """
+    held: list[Interval] = []
+    earliest = math.inf
+    for at, until in sorted(texts, reverse=True):
+        earliest = min(earliest, until)
+        held.append((at, earliest))
+    return held
 
 
 def _counts(ledger: Ledger) -> list[Counts]:

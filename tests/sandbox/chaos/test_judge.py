@@ -219,6 +219,18 @@ def test_a_webhook_of_before_the_fault_says_nothing_of_recovery() -> None:
     assert round(judged(ledger).latest_webhook, 1) == 60.1
 
 
+def test_one_late_text_is_no_silence() -> None:
+    """Where a later one came before it, the session worked then."""
+    ledger = books()
+    ledger.written += [Written(S, "in 1", 110.0), Written(S, "in 2", 112.0)]
+    ledger.told += [
+        told(RECEIVED, 113.5, text="in 2"),
+        told(RECEIVED, 125.0, text="in 1"),
+    ]
+    assert recoveries(ledger, a_round(), PACE) == {S: 3.5}
+    assert judged(ledger).latest_webhook == 15.0
+
+
 def test_an_uncertain_message_holds_nothing_up() -> None:
     """From when it is said to be, nobody waits for it."""
     ledger = books()
