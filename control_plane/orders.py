@@ -7,6 +7,7 @@ from shared.commands import (
     DeleteSession,
     LogOutSession,
     PurgeTenant,
+    ResetSession,
     SendMessage,
     StartSession,
     StopSession,
@@ -39,7 +40,9 @@ def start(
 
 
 def of_kind(
-    plane: Plane, session: Session, kind: type[StopSession | LogOutSession | DeleteSession]
+    plane: Plane,
+    session: Session,
+    kind: type[StopSession | LogOutSession | ResetSession | DeleteSession],
 ) -> None:
     """Issue an order that says nothing but what it is."""
     now = plane.now()

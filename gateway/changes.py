@@ -39,6 +39,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
 LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
+NOT_REMOVED: Final = (
+    "WhatsApp could not be reached: the phone may list the device until it is removed there"
+)
+UNREMOVED: Final = msgspec.structs.replace(LOGGED_OUT, detail=NOT_REMOVED)
+RESET: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.CREDENTIALS_RESET)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -124,7 +129,9 @@ def follow(session: Session, event: SessionEvent) -> Session:
             return msgspec.structs.replace(
                 session,
                 state=SessionState.PAIRING,
+                pending=False,
                 reason=None,
+                detail=None,
                 until=None,
                 lid=None,
                 connected_at=None,
@@ -136,7 +143,9 @@ def follow(session: Session, event: SessionEvent) -> Session:
             return msgspec.structs.replace(
                 session,
                 state=change.state,
+                pending=False,
                 reason=change.reason,
+                detail=change.detail,
                 until=None if change.until is None else round(change.until.timestamp() * 1000),
                 phone_number=change.phone_number or session.phone_number,
                 lid=None if gone else change.lid or session.lid,

@@ -33,6 +33,7 @@ from gateway.leases import (
     spread,
 )
 from gateway.loops import Loop
+from shared import clock
 from shared.aws import Op
 from shared.errors import Contended, Unavailable
 from shared.ids import WorkerId
@@ -237,7 +238,12 @@ class Leaseholder:
         said = self._said is not None and self._said.leaving == self._leaving
         if said and before - self._vouched_at < FRESH_SHARE * self._pause:
             return True
-        worker = Worker(worker=self._me, stamp=_stamp(), leaving=self._leaving)
+        worker = Worker(
+            worker=self._me,
+            stamp=_stamp(),
+            leaving=self._leaving,
+            good_until=clock.millis() + round(self._lease_seconds * clock.SECOND),
+        )
         if not await self._asked(leases.vouch(worker)):
             return False
         self._said, self._vouched_at = worker, before

@@ -43,6 +43,10 @@ class LogOutSession(_Command, frozen=True, kw_only=True, tag="session.log_out.v1
     """Remove the device from the account and erase its credentials."""
 
 
+class ResetSession(_Command, frozen=True, kw_only=True, tag="session.reset.v1"):
+    """Erase the device's credentials without a word to WhatsApp: the next start pairs."""
+
+
 class DeleteSession(_Command, frozen=True, kw_only=True, tag="session.delete.v1"):
     """Log out if possible, erase credentials and journal, then every row of the session."""
 
@@ -63,7 +67,8 @@ class PurgeTenant(_Command, frozen=True, kw_only=True, tag="tenant.purge.v1"):
     """
 
 
-Command = StartSession | StopSession | LogOutSession | DeleteSession | SendMessage | PurgeTenant
+Lifecycle = StartSession | StopSession | LogOutSession | ResetSession | DeleteSession
+Command = Lifecycle | SendMessage | PurgeTenant
 
 _decoder: Final = msgspec.json.Decoder(Command)
 

@@ -63,6 +63,9 @@ class Settings(Places, frozen=True):
     journal_mode: JournalMode = "wal"
     """`delete` where the device store is on a network file system such as EFS."""
     lease_seconds: float = 10.0
+    patience: float = 1.0
+    """Times every limit of a host that falls silent or hangs. Below 1 it is for tests alone, whose
+    library pings sooner, too."""
     health_host: str = "127.0.0.1"
     health_port: int = 8080
     public_url: str = ""

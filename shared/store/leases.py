@@ -45,6 +45,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Random, new several times a lease time."""
     leaving: bool = False
     """It takes no shard any more and will give back what it has."""
+    good_until: int = 0
+    """Until when its leases are good by its wall clock (ms), for those who only look; other
+    gateways trust their own clocks."""
 
 
 def every(rows: Range) -> Op[Page[Lease | Worker]]:
@@ -127,6 +130,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     wanted_by: WorkerId | None = None
     worker: WorkerId | None = None
     leaving: bool = False
+    good_until: int = 0
 
 
 def _sorted(page: Page[_Row]) -> Page[Lease | Worker]:
@@ -135,7 +139,12 @@ def _sorted(page: Page[_Row]) -> Page[Lease | Worker]:
 
 def _either(row: _Row) -> Lease | Worker:
     if row.worker is not None:
-        return Worker(worker=row.worker, stamp=row.stamp, leaving=row.leaving)
+        return Worker(
+            worker=row.worker,
+            stamp=row.stamp,
+            leaving=row.leaving,
+            good_until=row.good_until,
+        )
     return Lease(
         shard=row.shard,
         epoch=row.epoch,

@@ -10,6 +10,7 @@ import pytest
 
 from gateway import orders as orders_module
 from gateway import shard as shard_module
+from gateway.bans import Bans
 from gateway.changes import Change
 from gateway.inbox import Inbox
 from gateway.keeper import HostStatus
@@ -45,6 +46,7 @@ class Hosts:
 
     def __init__(self) -> None:
         self.held: dict[SessionId, Session] = {}
+        self.ordered: dict[SessionId, bool] = {}
         self.told: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, bool]] = []
         self.faults: list[Exception] = []
@@ -53,9 +55,15 @@ class Hosts:
         self.waiting = 0
 
     async def start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
         self.held[session.id] = session
+        self.ordered[session.id] = ordered
         self.told.append(("start", session.id, session.epoch, phone_number, restart))
 
     async def stop(
@@ -114,12 +122,15 @@ class Shard:
         self.hosts = Hosts()
         self.metrics = Metrics()
         self.epoch: int | None = 3
+        self.later = 0
+        """Milliseconds by which the gateway's clock is ahead."""
         self.orders = Orders(
             aws=world.aws,
             hosts=self.hosts,
             keys=world.keyring.commands,
             epoch=lambda shard: self.epoch if shard == 0 else None,
-            now=clock.millis,
+            now=lambda: clock.millis() + self.later,
+            bans=Bans(lambda: 0.5),
         )
         self.inbox = Inbox(self.make, self.orders)
 

@@ -10,12 +10,15 @@ import pytest
 
 from gateway.aside import Aside
 from gateway.frames import Entry
+from gateway.gate import Gate
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.supervisor import Supervisor
+from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
 from shared.errors import Malformed, Misconfigured, NotHeld
@@ -169,7 +172,9 @@ def test_a_folder_is_named_by_ids_only(
         now=clock.millis,
         until=lambda _: None,
         closing=asyncio.Event(),
-        gate=asyncio.Semaphore(1),
+        gate=Gate(1),
+        weather=Weather(lambda: 0),
+        limits=Limits(),
     )
     with pytest.raises(Malformed):
         house.folder(session)
