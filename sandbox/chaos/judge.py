@@ -1,9 +1,9 @@
 """What the books prove: rules without a clock, a socket or a doubt.
 
-A session is out of order while its device has no connection, and while a message that went in at
-one end has not come out at the other, nor any later one, each way. Its recovery is the longest such time after a
-fault; several that touch are one. The traffic is a probe with a pace: what was sent within one
-pace of the fault and came late is taken to have been in trouble since the fault.
+A session is out of order while its device has no connection, and while of what went in at one end
+nothing comes out at the other, either way. Its recovery is the longest such time after a fault;
+several that touch are one. The traffic is a probe with a pace: what was sent within one pace of the
+fault and came late is taken to have been in trouble since the fault.
 
 A webhook of before the fault says nothing about recovery: its delivery may be owed by a gateway
 that is gone, and is another's after a minute. That it comes at all is judged all the same.

@@ -1,4 +1,4 @@
-"""What waited on both sides while a session was away crosses when it comes back, and all arrives."""
+"""What waited on both sides while a session was away crosses when it comes back."""
 
 import asyncio
 
@@ -9,8 +9,9 @@ EACH_WAY = 12
 
 
 async def test_a_backlog_both_ways_arrives_whole(own_product: Product) -> None:
-    """The library encrypts and decrypts without a lock: what it sends while it still reads what
-    was kept for it may use a key twice, and the contact's phone drops that without a word.
+    """No key is used twice, or the contact's phone drops a message without a word.
+
+    The library may do that where it sends while it still reads what was kept for it.
     """
     async with own_product.cast() as cast:
         async with own_product.gateway():
