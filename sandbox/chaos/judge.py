@@ -17,7 +17,7 @@ from statistics import median
 
 import msgspec
 
-from sandbox.chaos.ledger import Ledger, Order, Round
+from sandbox.chaos.ledger import Heard, Ledger, Order, Round, Told
 
 FELL = frozenset(
     {
@@ -95,6 +95,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """Times a session was told to be paired again, or ended unasked."""
     latest_webhook: float
     """The longest time from a contact's text to its webhook, in seconds."""
+    latest_command: float
+    """The longest time from an order's acceptance to the contact, in seconds."""
     silences: dict[str, float]
     """The longest time each session was out of order in a round, in seconds, since the fault."""
     offline: dict[str, float]
@@ -158,7 +160,15 @@ def judge(ledger: Ledger, pace: Pace, lease_seconds: float) -> Judgement:
         events_repeated=sum(count - 1 for count in tellings.values()),
         gaps=_gaps(ledger),
         fell=len({t.event_id for t in ledger.told if t.type in FELL and t.at >= begun}),
-        latest_webhook=_latest(ledger),
+        latest_webhook=_latest([(w.session, w.text, w.at) for w in ledger.written], ledger.told),
+        latest_command=_latest(
+            [
+                (o.session, o.text, o.accepted_at)
+                for o in ledger.orders
+                if o.accepted_at is not None
+            ],
+            ledger.heard,
+        ),
         silences=_silences(ledger, pace),
         offline={
             session: max((until - since for since, until in each), default=0.0)
@@ -278,23 +288,22 @@ def _waits(ledger: Ledger, of: Round, pace: Pace, now: float) -> dict[str, list[
     for (session, _), texts in ways.items():
         waits[session] += [
             (of.over if at - of.over <= pace.every else at, until)
-            for at, until in _held_up(texts)
-            if of.begun <= at < of.ended and until - at > pace.prompt
+            for at, until in _held_up(texts, of.begun)
+            if at < of.ended and until - at > pace.prompt
         ]
     return waits
 
 
-def _held_up(texts: list[Interval]) -> list[Interval]:
-    """From when until when nothing came of what was sent one way.
+def _held_up(texts: list[Interval], begun: float) -> list[Interval]:
+    """From when until when nothing came of what was sent one way since a fault.
 
-    A text that comes late by itself, while later ones come, is late; the session is not silent.
+    A text that comes late by itself, or in its turn behind others, is late; while anything comes
+    the session is not silent.
     """
-    held: list[Interval] = []
-    earliest = math.inf
-    for at, until in sorted(texts, reverse=True):
-        earliest = min(earliest, until)
-        held.append((at, earliest))
-    return held
+    since_fault = [each for each in texts if each[0] >= begun]
+    # A text may be heard before its acceptance is: the answer was lost, and the order repeated.
+    outputs = sorted(max(each) for each in since_fault)
+    return [(at, outputs[bisect.bisect_left(outputs, at)]) for at, _ in since_fault]
 
 
 def _counts(ledger: Ledger) -> list[Counts]:
@@ -359,9 +368,9 @@ def _silences(ledger: Ledger, pace: Pace) -> dict[str, float]:
     return longest
 
 
-def _latest(ledger: Ledger) -> float:
+def _latest(sent: Iterable[tuple[str, str, float]], seen: Iterable[Heard | Told]) -> float:
     first: dict[tuple[str, str | None], float] = {}
-    for each in ledger.told:
+    for each in seen:
         first.setdefault((each.session, each.text), each.at)
-    waits = (first.get((each.session, each.text), each.at) - each.at for each in ledger.written)
+    waits = (first.get((session, text), at) - at for session, text, at in sent)
     return max(waits, default=0.0)

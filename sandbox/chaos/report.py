@@ -58,6 +58,7 @@ def notes(judgement: Judgement) -> list[str]:
         f"most logins of a session: {max(logins)}, {mean(logins):.1f} on average",
         f"sessions that had to be paired again, or ended: {judgement.fell}",
         f"webhooks that came again under the id they had: {judgement.events_repeated}",
+        f"latest command: {judgement.latest_command:.1f} s after it was accepted",
         f"latest webhook: {judgement.latest_webhook:.1f} s after its message",
         COUNTING,
     ]

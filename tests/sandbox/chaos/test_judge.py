@@ -231,6 +231,23 @@ def test_one_late_text_is_no_silence() -> None:
     assert judged(ledger).latest_webhook == 15.0
 
 
+def test_a_backlog_that_goes_out_is_no_silence() -> None:
+    """The last of it waits for its turn, which is the traffic's doing; how long, is told."""
+    ledger = books()
+    ledger.orders += [order(f"out {n}", at=102.0 + n) for n in range(5)]
+    ledger.heard += [Heard(S, f"out {n}", 112.0 + n) for n in range(5)]
+    assert recoveries(ledger, a_round(), PACE) == {S: 12.0}
+    assert judged(ledger).latest_command == 10.0
+
+
+def test_a_text_may_be_heard_before_its_acceptance() -> None:
+    """Where the API's first answer was lost, and the order was repeated."""
+    ledger = books()
+    ledger.orders.append(order(at=110.0, accepted_at=112.0))
+    ledger.heard.append(Heard(S, "out 1", 110.5))
+    assert recoveries(ledger, a_round(), PACE) == {}
+
+
 def test_an_uncertain_message_holds_nothing_up() -> None:
     """From when it is said to be, nobody waits for it."""
     ledger = books()

@@ -48,6 +48,7 @@ def test_the_table_has_a_line_for_each_kind() -> None:
         gaps=0,
         fell=0,
         latest_webhook=0.5,
+        latest_command=0.4,
         silences={"a": 13.0},
         offline={"a": math.inf},
         logins={},
