@@ -144,6 +144,10 @@ class Orders:
         # A session's is gone with the last that waits for it.
         self._turns: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
 
+    def acts_for(self, shard: int) -> bool:
+        """Whether we hold this shard at this moment."""
+        return self._epoch(shard) is not None
+
     async def carry_out(self, command: Command, shard: int, count: int) -> str:
         """Do what the command asks; what came of it, in a word. It was received `count` times.
 

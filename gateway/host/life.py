@@ -36,6 +36,7 @@ from gateway.frames import (
 )
 from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
+from gateway.host.clearance import Clearance
 from gateway.host.convert import Account
 from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
 from gateway.host.hearing import heard_ago, port_of
@@ -184,6 +185,7 @@ class Host:
         )
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
+        self._clearance = Clearance()
         self._confirmed = False
         self._library_ended = False
         self._watches = Watches(begin.limits, random.random())  # noqa: S311 (jitter, not a secret)
@@ -203,13 +205,14 @@ class Host:
             account=Account(begin.session.phone_number, begin.session.lid),
             journalled=self._wake.set,
             obey=self._obey,
+            caught_up=self._clearance.caught_up,
             number_of=lambda lid: self._line().number_of(lid),
         )
         self._sender = Sender(
             self._journal,
             store=self._store,
             transmit=lambda to, text, secret: self._line().send(to, text, secret),
-            connected=self._connected,
+            connected=self._clearance.given,
             settled=self._on_settled,
             journalled=self._wake.set,
             now=clock.millis,
@@ -287,6 +290,7 @@ class Host:
                 case Trigger.CONNECT:
                     self._attempt.end()
                     self._connected.set()
+                    self._clearance.connected()
                     self._watches.connected()
                 case Trigger.PAIRED:
                     self._attempt.end()
@@ -294,6 +298,7 @@ class Host:
                     self._watches.paired(time.monotonic())
                 case _:
                     self._connected.clear()
+                    self._clearance.dropped()
                     if verdict.change == SILENT.change:
                         self._watch = self._watch or Watch.SILENCE
                     elif (often := self._watches.dropped(time.monotonic())) is not None:

@@ -22,6 +22,7 @@ from sandbox.whatsapp.control_http import (
 from sandbox.whatsapp.control_views import (
     device_view,
     group_view,
+    login_view,
     person_view,
     received_view,
     sent_view,
@@ -72,6 +73,7 @@ class Control:
         return [
             web.get("/health", self._health),
             web.get("/connections", self._connections),
+            web.get("/logins", self._logins),
             web.get("/pairings", self._waiting),
             web.post("/down", self._down),
             web.post("/dials", self._dials),
@@ -103,6 +105,10 @@ class Control:
     async def _connections(self, _: web.Request) -> web.Response:
         connected = [device for device in self._companions() if device.outlet is not None]
         return answer([device_view(device) for device in connected])
+
+    async def _logins(self, request: web.Request) -> web.Response:
+        after = query(request, "after", int, -1)
+        return answer([login_view(line) for line in self._world.logbook.lines(after)])
 
     async def _waiting(self, _: web.Request) -> web.Response:
         numbers = [f"+{each}" if each else None for each in self._pairings.numbers()]

@@ -58,6 +58,10 @@ class ControlClient:
         """The companions that are connected now."""
         return await self._get("/connections", list[bodies.DeviceOut])
 
+    async def logins(self, *, after: int = -1) -> list[bodies.LoginOut]:
+        """Every connection of a companion since the network began, the ended ones too."""
+        return await self._get(f"/logins?after={after}", list[bodies.LoginOut])
+
     async def pairings(self) -> list[bodies.PairingOut]:
         """The clients that wait to be linked."""
         return await self._get("/pairings", list[bodies.PairingOut])

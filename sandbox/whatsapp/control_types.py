@@ -55,6 +55,16 @@ class DeviceOut(msgspec.Struct, frozen=True):
     connected_since: int | None = None
 
 
+class LoginOut(msgspec.Struct, frozen=True):
+    """A device's connection, from its login to its end, in monotonic seconds."""
+
+    index: int
+    owner: str
+    device: int
+    since: float
+    until: float | None
+
+
 class PersonOut(msgspec.Struct, frozen=True):
     """`received` counts all messages so far, `undecryptable` those its phone cannot read."""
 

@@ -13,6 +13,7 @@ from typing import Literal
 from sandbox.whatsapp.curve import Rand
 from sandbox.whatsapp.directory import MAX_PENDING, Device, Directory, User
 from sandbox.whatsapp.groups import Groups
+from sandbox.whatsapp.logbook import Logbook
 from sandbox.whatsapp.media import Media
 from sandbox.whatsapp.wabinary import Node
 
@@ -31,6 +32,7 @@ class World:
     ) -> None:
         self.directory = Directory()
         self.groups = Groups()
+        self.logbook = Logbook(lambda: asyncio.get_running_loop().time())
         self.media = media
         self.clock = clock
         self.rand = rand

@@ -16,7 +16,7 @@ from gateway.inbox import Inbox
 from gateway.keeper import HostStatus
 from gateway.metrics import Metrics
 from gateway.orders import Orders
-from gateway.shard import NUDGE, ShardInbox
+from gateway.shard import LEFT_POLL, NUDGE, ShardInbox
 from shared import clock, commands, ids, queue, signing
 from shared.aws import Op
 from shared.commands import (
@@ -717,6 +717,48 @@ async def test_a_lost_shard_is_left_at_once(world: World) -> None:
         assert shard.hosts.told[-1] == ("stop", session.id, False, True)
         (again,) = await world.aws.run(queue.receive(world.settings.command_queue(0), 2))
         assert again.count == 2
+
+
+async def test_a_poll_that_was_left_behind_takes_nothing(world: World) -> None:
+    """The queue still holds the poll of a gateway that was killed: a nudge is all that it gets."""
+    async with asyncio.TaskGroup() as tasks:
+        url = world.settings.command_queue(0)
+        left = tasks.create_task(world.aws.run(queue.receive(url, 20, visibility=30)))
+        await asyncio.sleep(0.3)
+        left.cancel()
+    async with served(world) as shard:
+        session = await world.session(await world.tenant())
+        shard.hosts.held[session.id] = session
+        await asyncio.sleep(2 * LEFT_POLL)
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.sent == [("hello", False)], 3)
+
+
+async def test_what_takes_long_stays_in_hand(world: World) -> None:
+    """A message that waits for its phone is renewed in time: nobody else sees it meanwhile."""
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        url = world.settings.command_queue(0)
+        assert await world.aws.run(queue.receive(url, 7)) == ()
+        shard.hosts.open.set()
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+
+
+async def test_a_holder_that_is_none_any_more_reads_nothing(world: World) -> None:
+    """Thawed after its lease, it takes no message that its successor would wait for."""
+    shard = Shard(world)
+    shard.epoch = None
+    async with shard.inbox:
+        shard.inbox.won(0)
+        session = await world.session(await world.tenant())
+        await shard.order(send(session))
+        url = world.settings.command_queue(0)
+        await asyncio.sleep(3 * LEFT_POLL)
+        received = await world.aws.run(queue.receive(url, 2))
+        assert [each.count for each in received if each.body != NUDGE] == [1]
 
 
 async def test_a_shard_handed_over_finishes_what_is_in_hand(world: World) -> None:
