@@ -62,6 +62,8 @@ class Begin(_Frame, frozen=True, kw_only=True):
     """Ask for a pairing code for this number, if pairing is needed."""
     prelude: str = ""
     proxy: str = ""
+    proxied: bool = False
+    """Whether the proxy is the session's own."""
     journal_sync: bool = True
     journal_mode: JournalMode = "wal"
     limits: Limits = Limits()

@@ -16,6 +16,7 @@ from gateway.host.journal import Journal
 from gateway.host.paths import LAST_WORDS, STORE
 from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies
 from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings
@@ -35,6 +36,7 @@ class House:
 
     settings: Settings
     nursery: Nursery
+    proxies: Proxies
     record: Record
     offer: Publish
     aside: Aside

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar, assert_never
 
 import msgspec
@@ -38,10 +39,13 @@ from gateway.gate import Claim
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE, Damaged
 from gateway.host.paths import STORE
+from gateway.host.proxies import Trouble
+from gateway.host.proxies import change as in_trouble
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
 from gateway.house import House, erase_credentials, last_words
 from gateway.nursery import Child, Unborn
+from gateway.proxies import NoWay, Way
 from gateway.recorder import Recorder
 from shared.commands import SendMessage
 from shared.errors import Malformed, NotHeld
@@ -272,6 +276,11 @@ class Keeper:
     async def _live(self) -> None:
         """One host, from its fork to its end."""
         try:
+            way = await self._house.proxies.way(self.session, self._failures)
+        except NoWay as error:
+            await self._on_journal(partial(self._tell, error.trouble))
+            return
+        try:
             self._claim.connected_at = self.session.connected_at
             async with self._house.gate.passage(self._claim):
                 self._claim.ordered = False
@@ -285,7 +294,7 @@ class Keeper:
                 reader = asyncio.ensure_future(self._read(life))
                 pings = asyncio.ensure_future(self._ping(life))
                 try:
-                    self._begin(life, until)
+                    self._begin(life, until, way)
                     await _first(life.ready.wait(), reader, READY_LIMIT)
                 except BaseException:
                     life.child.kill()
@@ -314,7 +323,13 @@ class Keeper:
         )
         await self._after(life, status)
 
-    def _begin(self, life: _Life, until: float) -> None:
+    def _tell(self, trouble: Trouble, journal: Journal) -> None:
+        log.warning(
+            "host.no_way", extra=fields(session_id=self.session.id, trouble=trouble.name.lower())
+        )
+        journal.change(in_trouble(trouble), self._house.now())
+
+    def _begin(self, life: _Life, until: float, way: Way) -> None:
         settings = self._house.settings
         folder = self._house.folder(self.session)
         life.child.channel.post(
@@ -324,7 +339,8 @@ class Keeper:
                 store=str(folder / STORE),
                 phone_number=self._phone_number,
                 prelude=settings.host_prelude,
-                proxy=settings.whatsapp_proxy,
+                proxy=way.url,
+                proxied=way.own,
                 journal_sync=settings.journal_sync,
                 journal_mode=settings.journal_mode,
                 until=until,

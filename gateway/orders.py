@@ -286,8 +286,12 @@ class Orders:
         held = self._hosts.holds(session.id)
         begun = self._begun.get(session.id)
         number = command.phone_number
-        if command.restart:
-            if held and number is None and begun is not None and command.issued_at <= begun.at:
+        restart = command.restart or command.redial
+        if command.redial and not held and session.state not in RESUMABLE:
+            return True  # it is at rest, and nobody waits for a word
+        if restart:
+            late = begun is not None and command.issued_at <= begun.at
+            if held and number is None and late and not command.redial:
                 return False  # one of many: a later start has done what it asks
             if number is None and not linked(session):
                 number = session.phone_number
@@ -295,8 +299,8 @@ class Orders:
             # WhatsApp would only say again until when. A restart asks it nevertheless.
             self._bans.heed(session)
             return False
-        await self._start(session, number, restart=command.restart, ordered=True)
-        return command.restart or not held
+        await self._start(session, number, restart=restart, ordered=True)
+        return restart or not held
 
     async def _start(
         self,
@@ -308,8 +312,11 @@ class Orders:
     ) -> None:
         fenced = self._fenced(session)
         self._bans.forget(session.id)
+        begun = self._begun.get(session.id)
+        goes_on = begun is not None and not restart and self._hosts.holds(session.id)
+        at = begun.at if begun is not None and goes_on else self._now()
         # Before the start: whoever leaves the shard meanwhile must know of the host.
-        self._begun[session.id] = _Begun(fenced, self._now())
+        self._begun[session.id] = _Begun(fenced, at)
         await self._hosts.start(fenced, phone_number, restart=restart, ordered=ordered)
 
     async def _stop(self, session: Session) -> bool:

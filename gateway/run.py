@@ -30,6 +30,7 @@ from gateway.loops import Loop
 from gateway.metrics import Metrics, family, gauge
 from gateway.orders import Orders
 from gateway.outbox import Outbox
+from gateway.proxies import proxies_of
 from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
@@ -117,6 +118,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         bans = Bans(secrets.SystemRandom().random)
         supervisor = Supervisor(
             settings=settings,
+            proxies=proxies_of(settings, keyring.seals),
             record=outbox.record,
             offer=outbox.offer,
             now=clock.millis,

@@ -26,6 +26,7 @@ from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
 from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
@@ -59,10 +60,12 @@ class Supervisor:
         now: Callable[[], int],
         until: Callable[[Session], float | None],
         ended: Callable[[Session], None] = lambda _: None,
+        proxies: Proxies | None = None,
     ) -> None:
         """`until` says how long (monotonic seconds) a session's host may live.
 
-        `ended` is told of each session that is held no more, as it is then.
+        `ended` is told of each session that is held no more, as it is then. Without `proxies`, no
+        session's own can be opened: one that has a proxy does not dial.
 
         Raises Misconfigured for a device store that cannot be used.
         """
@@ -74,6 +77,7 @@ class Supervisor:
         self._house = House(
             settings=settings,
             nursery=Nursery(for_hosts(), settings.log_level),
+            proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
             aside=Aside(partial(folder, settings), now),
@@ -98,6 +102,7 @@ class Supervisor:
                 self._running.set()
                 await self._closed.wait()
         finally:
+            await self._house.proxies.close()
             await self._house.nursery.close()
 
     async def start(

@@ -47,10 +47,12 @@ class Settings(Places, frozen=True):
     secret_arn: str = ""
     log_level: str = "INFO"
     webhook_targets: Literal["public", "loopback"] = "public"
-    """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it."""
+    """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it. It
+    speaks for sessions' own proxies too: both are whom a tenant may have us dial."""
     webhook_denied: str = ""
-    """Networks (CIDR) and host names of our own that webhooks are never posted to, between commas
-    or spaces; a name stands for what is under it too. `public_url`'s host is one by itself."""
+    """Networks (CIDR) and host names of our own that webhooks are never posted to, nor sessions'
+    proxies dialled at, between commas or spaces; a name stands for what is under it too.
+    `public_url`'s host is one by itself."""
     endpoint_memory: float = 1.0
     """Seconds a gateway remembers a tenant's endpoints. Making or changing one is answered when it
     can no longer be missed, that long after it was written."""
@@ -73,7 +75,8 @@ class Settings(Places, frozen=True):
     host_prelude: str = ""
     """Module a session host imports before it connects; its `install()` is called. Sandbox only."""
     whatsapp_proxy: str = ""
-    """Proxy for every session's socket; empty is a direct connection."""
+    """Proxy for the socket of every session that has none of its own; empty is a direct
+    connection."""
 
     def denied(self) -> Denied:
         """What webhooks are never posted to. What `settings` has read is known to be right."""

@@ -34,7 +34,7 @@ from gateway.frames import (
     ToHost,
     Watch,
 )
-from gateway.host import disconnects
+from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
 from gateway.host.convert import Account
 from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
@@ -249,6 +249,7 @@ class Host:
             take=self._intake.take,
             offer=self._on_qr,
             status=self._on_status,
+            error=self._on_error,
         )
         if begin.prelude:
             importlib.import_module(begin.prelude).install()
@@ -331,7 +332,16 @@ class Host:
         self._watch = watch
         self._judge(WATCHES[watch])
 
+    def _on_error(self, words: str) -> None:
+        """The library logged an error. Of a dial that failed again it says nothing else."""
+        if self._begin.proxied and not self._connected.is_set() and not self._ended.done():
+            verdict = proxies.blamed(disconnects.undialled(disconnects.words(words)))
+            if verdict.change is not None and verdict.change.reason is Reason.PROXY_FAILED:
+                self._judge(verdict)
+
     def _judge(self, verdict: Verdict) -> None:
+        if self._begin.proxied:
+            verdict = proxies.blamed(verdict)
         self._intake.follow(verdict, clock.millis())
         self._wake.set()
         self._obey(verdict)

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.frames import Entry
 from gateway.keeper import HostStatus
+from gateway.proxies import Proxies
 from gateway.supervisor import Supervisor
 from sandbox.network import Network
 from sandbox.whatsapp.control_client import ControlClient
@@ -79,6 +80,7 @@ class Gateway:
         prelude: str = "sandbox.trust",
         *,
         patience: float = 1.0,
+        proxies: Proxies | None = None,
     ) -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
@@ -101,6 +103,7 @@ class Gateway:
         """The last renewal (monotonic seconds), if there are no more."""
         self.supervisor = Supervisor(
             settings=self.settings,
+            proxies=proxies,
             record=self._record,
             offer=self._offer,
             now=clock.millis,
@@ -217,10 +220,15 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    network: Network, folder: Path, prelude: str = "sandbox.trust", *, patience: float = 1.0
+    network: Network,
+    folder: Path,
+    prelude: str = "sandbox.trust",
+    *,
+    patience: float = 1.0,
+    proxies: Proxies | None = None,
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude, patience=patience)
+    running = Gateway(network, folder, prelude, patience=patience, proxies=proxies)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:

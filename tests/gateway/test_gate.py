@@ -1,7 +1,7 @@
 """Who starts next, where hundreds want to."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,15 +91,13 @@ async def test_who_gives_up_keeps_no_place() -> None:
         async with gate.passage(claim):
             pass
 
-    async with AsyncExitStack() as place:
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as place:
         await place.enter_async_context(gate.passage(Claim(ANNA)))
-        waiting, next_in = (asyncio.ensure_future(go(Claim(ANNA))) for _ in range(2))
+        waiting, next_in = (group.create_task(go(Claim(ANNA))) for _ in range(2))
         await asyncio.sleep(0)
         waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
-    next_in.cancel()
-    with suppress(asyncio.CancelledError):
-        await next_in
+        await asyncio.sleep(0)
+        await place.aclose()
+        next_in.cancel()
     async with asyncio.timeout(5):
         await go(Claim(BEN))

@@ -1,6 +1,7 @@
 """The supervisor without a host."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from gateway.house import House, last_words
 from gateway.keeper import Keeper
 from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
 from gateway.weather import FEW, Weather
 from shared import clock, ids
@@ -124,6 +126,27 @@ async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> Non
     assert isinstance(entry.event, MessageUncertain)
 
 
+async def test_what_cannot_be_erased_is_not_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that are left on the disk end the deletion: it is tried again, and its rows stay."""
+    session, here = new_session(), supervisor(str(tmp_path))
+    folder = tmp_path / session.tenant_id / session.id
+    folder.mkdir(parents=True)
+    (folder / "device.db").touch()
+
+    def keep(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", keep)
+        with pytest.raises(PermissionError):
+            await here.erase(session)
+    await here.erase(session)
+    assert not folder.exists()
+    await here.erase(session)
+
+
 async def test_a_session_survives_a_defect_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +197,7 @@ def test_a_folder_is_named_by_ids_only(
     house = House(
         settings=Settings(device_store=str(tmp_path)),
         nursery=Nursery(for_hosts({}), "INFO"),
+        proxies=proxies_of(Settings(), ()),
         record=_never,
         offer=_never,
         aside=Aside(lambda _: tmp_path, clock.millis),
