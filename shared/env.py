@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from ipaddress import ip_address
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -66,7 +66,7 @@ class Settings(Places, frozen=True):
     journal_mode: JournalMode = "wal"
     """`delete` where the device store is on a network file system such as EFS."""
     lease_seconds: float = 10.0
-    patience: float = 1.0
+    patience: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     """Times every limit of a host that falls silent or hangs. Below 1 it is for tests alone, whose
     library pings sooner, too."""
     balance_seconds: float = 0.0
