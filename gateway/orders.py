@@ -187,7 +187,7 @@ class Orders:
                 return
             match row.desired:
                 case Desired.RUNNING if row.state in RESUMABLE:
-                    await self._start(row, None if linked(row) else row.phone_number)
+                    await self._start(row, _unlinked_number(row))
                 case Desired.RUNNING:
                     self._bans.heed(row)
                 case Desired.DELETED:
@@ -297,8 +297,7 @@ class Orders:
             late = begun is not None and command.issued_at <= begun.at
             if held and number is None and late and not command.redial:
                 return False  # one of many: a later start has done what it asks
-            if number is None and not linked(session):
-                number = session.phone_number
+            number = number or _unlinked_number(session)
         elif not held and (ban_ends(session) or 0) > self._now():
             # WhatsApp would only say again until when. A restart asks it nevertheless.
             self._bans.heed(session)
@@ -462,7 +461,7 @@ class Orders:
             return await self._refuse(session, command, EXPIRED)
         if session.desired is not Desired.RUNNING or session.state not in RESUMABLE:
             return await self._refuse(session, command, _ENDED)
-        await self._start(session)
+        await self._start(session, _unlinked_number(session))
         await self._hosts.send(command, repeated=repeated)
         return "done"
 
@@ -477,6 +476,11 @@ class Orders:
         if epoch is None:
             raise NotHeld
         return msgspec.structs.replace(session, epoch=epoch)
+
+
+def _unlinked_number(session: Session) -> str | None:
+    """The number to go on asking a pairing code for; None where a device is linked."""
+    return None if linked(session) else session.phone_number
 
 
 def _renewed(command: PurgeTenant, now: int) -> PurgeTenant:

@@ -267,7 +267,7 @@ them is a new version.
 CATALOGUE: Final = (
     _entry(
         SessionStarting,
-        "when a session's host is started",
+        "when a session's host is started, and when an attempt to pair is cut off or succeeded",
         "The socket is being opened; messages are accepted and wait.",
         "Nothing.",
     ),
@@ -297,7 +297,7 @@ CATALOGUE: Final = (
     ),
     _entry(
         SessionLoggedOut,
-        "when the device was removed, by order or on the phone",
+        "when the device was removed, by order or on the phone, or its credentials were reset",
         "Its credentials are gone.",
         "Start it to pair the number again.",
     ),
@@ -305,7 +305,8 @@ CATALOGUE: Final = (
         SessionBanned,
         "when WhatsApp bans the account, for good or until `until`",
         "Nothing can be sent.",
-        "Stop what caused it; wait, or ask for a review on the phone.",
+        "Stop what caused it. It starts by itself at `until`; without one, ask for a review on the "
+        "phone.",
     ),
     _entry(
         SessionFailed,

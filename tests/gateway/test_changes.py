@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.changes import Change, Mark, announce, arrival, follow, offer, outcome
+from gateway.recording import change_of
 from shared import clock, ids
 from shared.events import (
     MessageChange,
@@ -18,6 +19,7 @@ from shared.events import (
 from shared.ids import EventId, MessageId, SessionId, TenantId
 from shared.message import MessageStatus
 from shared.session import Desired, Reason, Session, SessionState, Trigger, after
+from shared.store.sessions import Observation
 
 MARK = Mark(EventId(ids.mint(ids.EVENT, 5, bytes(10))), 9, 1_000)
 
@@ -142,3 +144,52 @@ def test_messages_do_not_change_the_session(status: MessageStatus) -> None:
     )
     assert follow(before, sent) == before
     assert follow(before, came) == before
+
+
+def written(row: Session, seen: Observation) -> Session:
+    """The row after a gateway's sight of it, as `store.sessions.observe` writes it."""
+    gone = seen.unlinked
+    return msgspec.structs.replace(
+        row,
+        state=seen.state,
+        pending=False,
+        reason=seen.reason,
+        detail=seen.detail,
+        until=seen.until,
+        phone_number=seen.phone_number or row.phone_number,
+        lid=seen.lid if gone or seen.lid else row.lid,
+        connected_at=seen.connected_at if gone or seen.connected_at else row.connected_at,
+        updated_at=seen.at,
+    )
+
+
+CHANGES = st.builds(
+    Change,
+    trigger=st.sampled_from(Trigger),
+    reason=st.none() | st.sampled_from(Reason),
+    detail=st.none() | st.just("so"),
+    until=st.none() | st.just(5_000),
+    phone_number=st.none() | st.just("+4915100001"),
+    lid=st.none() | st.just("1@lid"),
+)
+
+
+@given(st.sampled_from(SessionState), st.lists(CHANGES, max_size=12))
+def test_the_row_says_what_the_gateway_knows(state: SessionState, story: list[Change]) -> None:
+    """Whatever happens, each change is one event, and both views of a session are one."""
+    known = row = session(state)
+    for number, change in enumerate(story, 1):
+        mark = Mark(EventId(ids.mint(ids.EVENT, number, bytes(10))), number, 1_000 * number)
+        if change.trigger is Trigger.OFFER:
+            event = offer(known, 2_000, mark, code=False)
+        else:
+            event = announce(known, change, mark)
+        if event is None:
+            continue
+        before, known = known, follow(known, event)
+        seen = change_of(known, event, (), 0, lambda delivery, _: delivery).seen
+        assert seen is not None
+        row = written(row, seen)
+
+        assert row == known
+        assert known.state is after(before.state, change.trigger)
