@@ -21,6 +21,7 @@ rolling replacement a shard moves once, from the one that goes to one that came 
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -404,27 +405,22 @@ def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> 
 def _ask(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
     asked = {lease.shard for lease in wanted}
     have = at.counts(asked)
-    live = at.live
-    rank = sorted(live).index(at.me)
+    # Those who ask at the same time had better ask different ones, and for different leases.
+    rank = sorted(at.live).index(at.me)
+    offers: defaultdict[WorkerId, list[Lease]] = defaultdict(list)
+    for shard, seen in at.view.leases.items():
+        lease, owner = seen.lease, seen.lease.owner
+        if owner is not None and shard not in asked and lease.wanted_by not in at.live:
+            offers[owner].append(lease)
     asks: list[Lease] = []
     for _ in range(MOVES - len(wanted)):
-        richest = max(have, key=lambda worker: (have[worker], worker))
-        if have[richest] - have[at.me] < UNEVEN:
+        most = max(have.values())
+        richest = sorted(who for who in have if have[who] == most and offers[who])
+        if not richest or most - have[at.me] < UNEVEN:
             break
-        offers = [
-            seen.lease
-            for shard, seen in at.view.leases.items()
-            if seen.lease.owner == richest
-            and shard not in asked
-            and seen.lease.wanted_by not in live
-        ]
-        if not offers:
-            break
-        # Those who ask at the same time had better ask for different ones.
-        lease = offers[rank % len(offers)]
-        asks.append(lease)
-        asked.add(lease.shard)
-        have[richest] -= 1
+        giver = richest[rank % len(richest)]
+        asks.append(offers[giver].pop(rank % len(offers[giver])))
+        have[giver] -= 1
         have[at.me] += 1
     return tuple(asks)
 

@@ -15,6 +15,7 @@ from sandbox.bench.figures import (
     cpu,
     deliveries,
     first_byte,
+    fleet,
     latency,
     memory,
     neighbours,
@@ -40,6 +41,7 @@ FIGURES: Final[dict[str, Measure]] = {
     "first-byte": first_byte.measure,
     "neighbours": neighbours.measure,
     "owed": owed.measure,
+    "fleet": fleet.measure,
 }
 
 TOGETHER: Final = {"webhooks": ("deliveries", "first-byte", "neighbours", "owed")}

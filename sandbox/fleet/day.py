@@ -17,8 +17,6 @@ PACE: Final = 10.0
 LONGEST_FREEZE: Final = 60.0
 SETTLED_SECONDS: Final = 900.0
 """After which an event must be over."""
-STEP: Final = 0.5
-
 DAY: Final = 86_400.0
 
 
@@ -33,6 +31,8 @@ class Outcome:
     """Until shares were even, new gateways included."""
     moved: int
     """Shards that changed hands."""
+    gap: float
+    """The longest (seconds) that a shard given back in order was nobody's."""
     most_won: int
     """Shards that one gateway won within a second."""
 
@@ -58,7 +58,7 @@ class Day:
 
     def _happen(self, kind: str) -> Outcome:
         fleet = self.fleet
-        began, moves, won = fleet.now, fleet.table.moves, len(fleet.taken)
+        began, moves, won, gaps = fleet.now, fleet.table.moves, len(fleet.taken), len(fleet.gaps)
         ends = EVENTS[kind](self)
         held = self._wait(fleet.all_held)
         fleet.run(max(fleet.now, began + ends))
@@ -69,16 +69,13 @@ class Day:
             None if held is None else (held - began) / fleet.ttl,
             None if even is None else (even - began) / fleet.ttl,
             fleet.table.moves - moves,
+            max(fleet.gaps[gaps:], default=0.0),
             max(seconds.values(), default=0),
         )
 
     def _wait(self, condition: Callable[[], bool]) -> float | None:
-        limit = self.fleet.now + SETTLED_SECONDS
-        while not condition():
-            if self.fleet.now > limit:
-                return None
-            self.fleet.run(self.fleet.now + STEP)
-        return self.fleet.now
+        self.fleet.run(self.fleet.now + SETTLED_SECONDS, condition)
+        return self.fleet.now if condition() else None
 
     def some(self, count: int) -> list[Gateway]:
         return self.random.sample(list(self.fleet.gateways.values()), count)

@@ -96,6 +96,8 @@ class Fleet:
         self.gateways: dict[WorkerId, Gateway] = {}
         self.taken: list[tuple[float, int, WorkerId]] = []
         """When each shard was won, and by whom."""
+        self.gaps: list[float] = []
+        """How long (seconds) each shard that was given back was nobody's."""
         self.left = 0
         """Shards that were left in order: each costs a nudge of its long poll."""
         self._silent: dict[WorkerId, float] = {}
@@ -104,6 +106,8 @@ class Fleet:
         self._turns: list[tuple[float, int, Gateway]] = []
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
+        self._tried = -FOREVER
+        """When we last saw whether the fleet is at rest."""
         self._expected_since: dict[int, float] = {}
         self._peers: dict[WorkerId, Peer] = {}
         self._heirs: tuple[object, dict[int, WorkerId]] = (None, {})
@@ -199,11 +203,18 @@ class Fleet:
 
     # Time.
 
-    def run(self, until: float) -> None:
-        """Let time pass."""
+    def run(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, until then or until there was enough of it, where leases changed."""
+        told = -1
         while True:
-            if not self.exact and self._at_rest():
-                self._rest(until)
+            if told != self.table.told:
+                told = self.table.told
+                if enough():
+                    return
+            if not self.exact and self.now >= self._tried + self.turn:
+                self._tried = self.now
+                if self._at_rest():
+                    self._rest(until)
             later = self._later[0][0] if self._later else FOREVER
             turn = self._turns[0][0] if self._turns else FOREVER
             if min(later, turn) > until:
@@ -503,7 +514,10 @@ class Fleet:
 
     def _take(self, gateway: Gateway, seen: Lease) -> None:
         gateway.moves += 2
+        before = self.table.seen[seen.shard]
         won = self.table.take(seen, gateway.name, self.now)
+        if won is not None and before.lease.owner is None:
+            self.gaps.append(self.now - before.since)
         if won is not None:
             # A simulated holder is on time: what ends its hold is silence, not the clock.
             gateway.holds[won.shard] = Hold(won, FOREVER)
