@@ -4,23 +4,28 @@ import asyncio
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gateway.aside import Aside
-from gateway.frames import Entry
+from gateway.frames import Entry, Watch
+from gateway.gate import Gate
 from gateway.host.folder import Folder
 from gateway.host.journal import Journal
 from gateway.host.place import LAST_WORDS, check, place
 from gateway.host.store import Store, StoreFailed
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies
+from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings
 from shared.ids import EventId
 from shared.logs import fields
-from shared.session import Pairing, Session
+from shared.session import Pairing, Reason, Session
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,7 @@ class House:
 
     settings: Settings
     nursery: Nursery
+    proxies: Proxies
     record: Record
     offer: Publish
     store_away: Tell
@@ -49,8 +55,14 @@ class House:
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
     scratch: Path | None
     """For what is of use to this gateway only, where the device store is no folder."""
-    gate: asyncio.Semaphore
+    gate: Gate
     """Passed by those that start a host, so that hundreds start a few at a time."""
+    weather: Weather
+    limits: Limits
+    ends: Counter[Reason] = field(default_factory=Counter[Reason])
+    """Changes of sessions recorded here, by their reason."""
+    watches: Counter[Watch] = field(default_factory=Counter[Watch])
+    """Hosts that were ended because something took too long, by what it was."""
 
     def store(self, session: Session) -> Store:
         """A session's part of the device store. Raises Malformed."""

@@ -34,11 +34,19 @@ from shared.store.dynamo import Range
 
 log = logging.getLogger(__name__)
 
-VISIBILITY_LEASES: Final = 2
-"""Lease times a message in hand is not seen by others, renewed at a third: a little longer than
-its shard can stay ours in silence, so that the next owner neither waits nor takes it too early."""
-SHORTEST_VISIBILITY: Final = 5
-"""Seconds, so that a slow renewal is not a lost message."""
+HELD_LEASES: Final = 1
+"""Lease times a message in hand is not seen by others, renewed at a third: as long as its shard
+stays ours in silence, so that the next owner need not wait for it. Nor does it come too early: we
+alone read the queue, and know what we have in hand."""
+FRESH_LEASES: Final = 0.3
+"""Lease times a message is not seen by others when it is received, until it is renewed. The poll of
+a gateway that was killed goes on at the queue, and takes what comes first: that is hidden for so
+long from the next owner."""
+SHORTEST_VISIBILITY: Final = 2
+"""Seconds: SQS counts in whole ones, and a renewal takes some time."""
+LEFT_POLL: Final = 0.25
+"""Seconds from the nudge that ends a poll that was left behind to our own first, which must not
+take the nudge itself. A session's host takes longer to start."""
 LOOK: Final = 5.0
 """Seconds after which a session whose messages still wait is looked at, and again."""
 LARGEST_IN_HAND: Final = 2_000
@@ -60,6 +68,8 @@ LONG_RESUME_PAUSE: Final = 30.0
 class _InHand:
     order: Order
     since: float
+    renewed: float | None = None
+    """When its visibility was last renewed."""
 
 
 class ShardInbox:
@@ -80,7 +90,8 @@ class ShardInbox:
     ) -> None:
         """`holds` says whether a session has its host here."""
         self._shard = shard
-        self._visibility = max(SHORTEST_VISIBILITY, math.ceil(VISIBILITY_LEASES * lease_seconds))
+        self._held = max(SHORTEST_VISIBILITY, math.ceil(HELD_LEASES * lease_seconds))
+        self._fresh = max(SHORTEST_VISIBILITY, math.ceil(FRESH_LEASES * lease_seconds))
         self._places = places
         self._url = places.command_queue(shard)
         self._aws = aws
@@ -93,6 +104,7 @@ class ShardInbox:
         self._empty = asyncio.Event()
         self._empty.set()
         self._deletions: Gather[str] = Gather(self._delete, partial(Most, queue.LARGEST_BATCH))
+        self._first = True
         self._stopping = False
         self._work = asyncio.TaskGroup()
         self._poller: asyncio.Task[None] | None = None
@@ -103,7 +115,7 @@ class ShardInbox:
             longest_backoff=5,
             over=lambda: self._stopping,
         )
-        self._renewals = Loop(f"visibility_{shard}", self._renew, pause=self._visibility / 3)
+        self._renewals = Loop(f"visibility_{shard}", self._renew, pause=self._fresh / 4)
         self._looks = Loop(f"looks_{shard}", self._look, pause=LOOK)
 
     async def run(self) -> None:
@@ -130,12 +142,9 @@ class ShardInbox:
         poller = self._poller
         if poller is None or poller.done():
             return
-        nudge = queue.send_command(
-            self._shard, SessionId(NUDGE), CommandId(clock.mint(ids.COMMAND)), NUDGE
-        )
         try:
             async with asyncio.timeout(NUDGE_SECONDS):
-                await self._aws.run(nudge)
+                await self._nudge()
                 await asyncio.wait([poller])
         except Exception as error:  # noqa: BLE001 - without the nudge, the poll is cut off
             log.warning(
@@ -148,6 +157,18 @@ class ShardInbox:
     def in_hand(self) -> int:
         return len(self._in_hand)
 
+    async def _end_left_poll(self) -> None:
+        """End the poll that an owner who was killed may have left behind."""
+        with suppress(Unavailable, Contended):
+            await self._nudge()
+            await asyncio.sleep(LEFT_POLL)
+
+    async def _nudge(self) -> None:
+        number = clock.mint(ids.COMMAND)
+        # A group of its own: one that is in hand somewhere must not hold the next one back.
+        group = SessionId(f"{NUDGE}_{number}")
+        await self._aws.run(queue.send_command(self._shard, group, CommandId(number), NUDGE))
+
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -156,7 +177,11 @@ class ShardInbox:
             raise _CutOffError from None
 
     async def _resume(self) -> None:
-        """Bring up the shard's sessions, one page after the other."""
+        """Bring up the shard's sessions; one that takes long holds nobody up."""
+        async with asyncio.TaskGroup() as resumed:
+            await self._resume_pages(resumed)
+
+    async def _resume_pages(self, resumed: asyncio.TaskGroup) -> None:
         start = None
         while True:
             try:
@@ -171,7 +196,8 @@ class ShardInbox:
                 log.exception("shard.not_resumed", extra=fields(shard=self._shard))
                 await asyncio.sleep(LONG_RESUME_PAUSE)
                 continue
-            await asyncio.gather(*(self._resume_one(session) for session in page.rows))
+            for session in page.rows:
+                resumed.create_task(self._resume_one(session))
             start = page.next
             if start is None:
                 return
@@ -184,11 +210,18 @@ class ShardInbox:
             log.exception("session.not_resumed", extra=fields(session_id=session.id))
 
     async def _poll(self) -> None:
+        if self._first:
+            self._first = False
+            await self._end_left_poll()
         if len(self._in_hand) >= LARGEST_IN_HAND:
             await asyncio.sleep(FULL_PAUSE)
             return
+        if not self._orders.acts_for(self._shard):
+            # Frozen for longer than the lease: what we took now would be hidden from its owner.
+            await asyncio.sleep(FULL_PAUSE)
+            return
         messages = await self._aws.run(
-            queue.receive(self._url, queue.LONGEST_POLL, visibility=self._visibility)
+            queue.receive(self._url, queue.LONGEST_POLL, visibility=self._fresh)
         )
         orders: list[Order] = []
         for message in messages:
@@ -287,11 +320,18 @@ class ShardInbox:
         ]
 
     async def _renew(self) -> None:
-        handles = list(self._in_hand)
-        for n in range(0, len(handles), queue.LARGEST_BATCH):
-            await self._aws.run(
-                queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], self._visibility)
-            )
+        now = time.monotonic()
+        due = [
+            (handle, each)
+            for handle, each in self._in_hand.items()
+            if now - (each.renewed or each.since)
+            >= (self._held if each.renewed else self._fresh) / 3
+        ]
+        for n in range(0, len(due), queue.LARGEST_BATCH):
+            batch = due[n : n + queue.LARGEST_BATCH]
+            await self._aws.run(queue.hold(self._url, [handle for handle, _ in batch], self._held))
+            for _, each in batch:
+                each.renewed = now
 
     async def _look(self) -> None:
         before = time.monotonic() - LOOK

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Final
 
 from gateway.aside import Aside
 from gateway.changes import Change
-from gateway.frames import Entry, Stop
+from gateway.frames import Entry, Stop, Watch
+from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
 from gateway.host.place import DATABASE, in_database
@@ -25,8 +26,11 @@ from gateway.host.sender import settle_interrupted
 from gateway.host.store import StoreFailed
 from gateway.house import House, Publish, Record, Tell, store
 from gateway.keeper import HostStatus, Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
+from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
 from shared.errors import Contended, NotHeld, Unavailable
@@ -34,7 +38,7 @@ from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
 from shared.message import Failure, MessageStatus
-from shared.session import Session, Trigger
+from shared.session import Reason, Session, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +62,20 @@ class Supervisor:
         store_away: Tell,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
+        ended: Callable[[Session], None] = lambda _: None,
+        proxies: Proxies | None = None,
     ) -> None:
-        """`until` says how long (monotonic seconds) a session's host may live."""
+        """`until` says how long (monotonic seconds) a session's host may live.
+
+        `ended` is told of each session that is held no more, as it is then. Without `proxies`, no
+        session's own can be opened: one that has a proxy does not dial.
+        """
         database = in_database(settings.device_store)
+        self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
             nursery=Nursery(for_hosts(), settings.log_level, [DATABASE] if database else []),
+            proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
             store_away=store_away,
@@ -72,9 +84,11 @@ class Supervisor:
             now=now,
             until=until,
             closing=asyncio.Event(),
-            gate=asyncio.Semaphore(STARTS_AT_ONCE),
+            gate=Gate(STARTS_AT_ONCE),
+            weather=Weather(lambda: len(self._keepers), SPACING * settings.patience),
+            limits=Limits().scaled(settings.patience),
         )
-        self._keepers: dict[SessionId, Keeper] = {}
+        self._ended = ended
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
@@ -88,16 +102,23 @@ class Supervisor:
                 self._running.set()
                 await self._closed.wait()
         finally:
+            await self._house.proxies.close()
             await self._house.nursery.close()
             if self._house.scratch is not None:
                 shutil.rmtree(self._house.scratch, ignore_errors=True)
 
     async def start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
         """Hold a session. One that is held already goes on, unless `restart`.
 
-        A phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
+        What is `ordered` begins whatever ended it before, and goes before what merely resumes. A
+        phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
         """
         await self._running.wait()
         async with self._turns[session.id]:
@@ -105,12 +126,14 @@ class Supervisor:
             if keeper is not None and not restart and not keeper.ending:
                 if phone_number is not None:
                     keeper.request_code(phone_number)
+                elif ordered:
+                    keeper.hurry()
                 return
             if keeper is not None:
                 await self._end(keeper, Stop(quiet=True))
             if self._closed.is_set() or self._group is None:
                 raise NotHeld("this gateway is closing")
-            self._hold(Keeper(self._house, session, phone_number))
+            self._hold(Keeper(self._house, session, phone_number, ordered=ordered))
 
     async def stop(
         self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
@@ -127,7 +150,7 @@ class Supervisor:
     async def erase(self, session: Session) -> None:
         """Delete a session's credentials and journal, after ending its host if there is one.
 
-        Raises StoreFailed.
+        Raises StoreFailed if anything is left: then nobody may be told that it is gone.
         """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
@@ -148,6 +171,7 @@ class Supervisor:
         """
 
         def work(journal: Journal) -> None:
+            journal.release_all(self._house.now())
             journal.change(change, self._house.now())
 
         await self._at_rest(session, work)
@@ -174,12 +198,28 @@ class Supervisor:
         return keeper is not None and not keeper.ending
 
     def matter(self) -> str | None:
-        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        """What is the matter with the hosts as a whole.
+
+        None can be made, most are silent, or most do not get through to WhatsApp.
+        """
         if self._house.nursery.matter is not None:
             return self._house.nursery.matter
+        weather = self._house.weather
+        if weather.foul:
+            return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"
         ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
         silent = sum(age > SILENCE for age in ages)
         return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
+
+    @property
+    def ends(self) -> Mapping[Reason, int]:
+        """Changes of sessions recorded here, by their reason, since this gateway started."""
+        return self._house.ends
+
+    @property
+    def watches(self) -> Mapping[Watch, int]:
+        """Hosts ended because something took too long, by what, since this gateway started."""
+        return self._house.watches
 
     @property
     def set_aside(self) -> int:
@@ -206,6 +246,7 @@ class Supervisor:
             keeper.done.set()
             if not broken:
                 self._forget(keeper)
+                self._ended(keeper.session)
         if broken:
             await self._hold_again(keeper)
 

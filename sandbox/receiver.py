@@ -1,6 +1,7 @@
 """A tenant's webhook receiver, whose judge is the `standardwebhooks` library and not us."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Delivered:
     body: bytes
     headers: Mapping[str, str]
     """By lower-case name."""
+    at: float = 0.0
+    """Monotonic seconds."""
 
 
 class Receiver:
@@ -49,6 +52,7 @@ class Receiver:
             self.secret is not None and verifies(self.secret, body, headers),
             body,
             headers,
+            time.monotonic(),
         )
         async with self._changed:
             self.seen.append(delivered)

@@ -154,17 +154,22 @@ async def run_api(
 
 @asynccontextmanager
 async def run_gateway(
-    home: Path, environment: Mapping[str, str], network: Network | None, devices: Path | str
+    home: Path,
+    environment: Mapping[str, str],
+    network: Network | None,
+    devices: Path | str,
+    *,
+    name: str = "gateway",
 ) -> AsyncGenerator[Plane]:
     """A gateway, led to the sandbox's network if there is one."""
     port = free_port()
     led = {} if network is None else led_to(network)
     async with run_plane(
-        "gateway",
+        name,
         ["gateway"],
         {
-            **environment,
             **led,
+            **environment,
             "ZAPGATE_DEVICE_STORE": str(devices),
             "ZAPGATE_HEALTH_PORT": str(port),
         },

@@ -92,6 +92,38 @@ def bench(home: Path, rounds: int, figures: tuple[str, ...]) -> None:
     sys.exit(run(home, rounds=rounds, figures=figures))
 
 
+@main.command()
+@HOME
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--rolling", is_flag=True, help="Replace every gateway, one by one, each round.")
+@click.option("--seed", type=int, help="Of an earlier run, to draw the same faults again.")
+@click.option("--gateways", type=click.IntRange(2, 8), default=3, show_default=True)
+@click.option("--sessions", type=click.IntRange(1, 80), default=24, show_default=True)
+@click.option("--lease-seconds", type=click.FloatRange(2), default=10.0, show_default=True)
+@click.option(
+    "--pace",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two texts of a session, each way.",
+)
+@click.option("--faults", default="", help="Kinds to choose from, between commas; all if none.")
+@click.option(
+    "--bound", type=float, default=1.5, show_default=True, help="Lease times a recovery may take."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was proved as JSON.")
+def chaos(home: Path, **how: Any) -> None:
+    """Break gateways under traffic; exit 0 only if every session came back and nothing was lost."""
+    from sandbox.chaos.main import play, understood  # noqa: PLC0415
+
+    as_json: bool = how.pop("as_json")
+    try:
+        options = understood(**how)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(play(home, options, as_json=as_json))
+
+
 for command in (*planes.COMMANDS, *operator.COMMANDS):
     main.add_command(command)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from google.protobuf.message import Message
 from neonize.proto.Neonize_pb2 import (
     ClientOutdated,
@@ -13,6 +14,7 @@ from neonize.proto.Neonize_pb2 import (
     KeepAliveRestored,
     KeepAliveTimeout,
     LoggedOut,
+    OfflineSyncCompleted,
     PairStatus,
     Receipt,
     StreamError,
@@ -26,7 +28,12 @@ from gateway.host import disconnects
 from gateway.host.convert import Account, Received, Seen, account, received, seen, unavailable
 from gateway.host.disconnects import Verdict
 
-Notice = Account | Received | Seen | Verdict
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """WhatsApp has brought all that it had kept for the device while it was away."""
+
+
+Notice = Account | CaughtUp | Received | Seen | Verdict
 
 _READERS: Final[dict[int, tuple[type[Message], Callable[[Any, int], Notice | None]]]] = {
     0: (Device, lambda event, _: account(event)),
@@ -44,6 +51,7 @@ _READERS: Final[dict[int, tuple[type[Message], Callable[[Any, int], Notice | Non
     12: (Disconnected, lambda _, __: disconnects.DROPPED),
     17: (MessageEvent, lambda event, _: received(event)),
     18: (Receipt, lambda event, _: seen(event)),
+    27: (OfflineSyncCompleted, lambda _, __: CaughtUp()),
     44: (UndecryptableMessage, lambda event, _: unavailable(event)),
 }
 

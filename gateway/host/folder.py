@@ -52,6 +52,9 @@ class Folder:
             f"&_busy_timeout=15000&_synchronous={level}&_txlock=immediate&_foreign_keys=on&_x="
         )
 
+    def has_credentials(self) -> bool:
+        return (self.path / CREDENTIALS).exists()
+
     def open(self) -> "Sqlite":
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.mkdir(mode=0o700, exist_ok=True)
@@ -74,6 +77,13 @@ class Folder:
 
     def erase(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        # A second look, which names what could not be removed.
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreFailed(error) from error
 
     def set_aside(self, line: bytes) -> None:
         try:

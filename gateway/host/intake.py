@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, with_numbers
 from gateway.host.disconnects import Verdict
-from gateway.host.events import Notice, read
+from gateway.host.events import CaughtUp, Notice, read
 from gateway.host.journal import MOST_HELD, Journal
 from gateway.host.store import EXIT_STORE, StoreFailed
 from shared import clock
@@ -42,22 +42,39 @@ class Intake:
         account: Account,
         journalled: Callable[[], None],
         obey: Callable[[Verdict], None],
+        caught_up: Callable[[], None],
         number_of: Callable[[str], Awaitable[str | None]],
     ) -> None:
-        """`journalled` and `obey` are called on the loop: there are entries, this has happened."""
+        """`journalled`, `obey` and `caught_up` are called on the loop.
+
+        There are entries; this has happened; nothing that WhatsApp kept is left to be read.
+        """
         self._journal = journal
         self._account = account
         self._journalled = journalled
         self._obey = obey
+        self._caught_up = caught_up
         self._number_of = number_of
         self._loop = asyncio.get_running_loop()
         self._last_event = 0.0
+        self._since: float | None = None
         self._lookup = asyncio.Event()
 
     def take(self, code: int, payload: bytes) -> None:
         """An event, on the library's thread: once this returns, WhatsApp may forget it."""
-        self._last_event = time.monotonic()
-        now = clock.millis()
+        self._last_event = self._since = time.monotonic()
+        try:
+            self._take(code, payload, clock.millis())
+        finally:
+            self._last_event, self._since = time.monotonic(), None
+
+    @property
+    def taking_for(self) -> float:
+        """Seconds the event in hand has taken, 0 without one."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _take(self, code: int, payload: bytes, now: int) -> None:
         try:
             notice = read(code, payload, now)
         except Exception:  # nobody above us would hear of it: the library's caller drops errors
@@ -69,8 +86,6 @@ class Intake:
             # Nothing may be acknowledged that is not saved. A new process tries it again.
             log.exception("journal.failed", extra=fields(code=code))
             os._exit(EXIT_STORE)
-        finally:
-            self._last_event = time.monotonic()
 
     def _enter(self, notice: Notice | None, now: int) -> None:
         match notice:
@@ -78,6 +93,9 @@ class Intake:
                 return
             case Account():
                 self._account = notice
+                return
+            case CaughtUp():
+                self._loop.call_soon_threadsafe(self._caught_up)
                 return
             case Received(message, key, final):
                 message = as_own(message, self._account)

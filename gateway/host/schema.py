@@ -189,6 +189,11 @@ class Schema:
     def name(self) -> str:
         return self._server.named(self._schema, sync=self._sync)
 
+    def has_credentials(self) -> bool:
+        with closing(self._connect()) as connection, _ours():
+            asked = connection.execute("SELECT to_regclass('whatsmeow_device')")
+            return asked.fetchone() != (None,)
+
     def open(self) -> "Postgres":
         connection = self._connect()
         try:

@@ -71,11 +71,15 @@ class Database(Protocol):
 
 
 class Store(Protocol):
-    """One session's part. All of it may block; nothing but `name` touches the store."""
+    """One session's part. All of it may block; all but `name` touch the store."""
 
     @property
     def name(self) -> str:
         """What the library calls the credentials by. May hold a password."""
+        ...
+
+    def has_credentials(self) -> bool:
+        """Whether the library finds its tables. Raises StoreFailed."""
         ...
 
     def open(self) -> Database:
@@ -101,7 +105,7 @@ class Store(Protocol):
         ...
 
     def erase(self) -> None:
-        """Delete everything. Raises StoreFailed."""
+        """Delete everything. Raises StoreFailed, also where anything is left."""
         ...
 
     def set_aside(self, line: bytes) -> None:

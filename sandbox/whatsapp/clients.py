@@ -11,6 +11,7 @@ from sandbox.whatsapp.connection import Connection
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.iqs import answer_unpaired
 from sandbox.whatsapp.jid import SERVER
+from sandbox.whatsapp.logbook import Line
 from sandbox.whatsapp.login import Login, PayloadError, Registration, read_payload
 from sandbox.whatsapp.noise import Established
 from sandbox.whatsapp.pairing import Candidate, Pairings
@@ -20,6 +21,9 @@ from sandbox.whatsapp.world import World
 logger = logging.getLogger(__name__)
 
 WRONG_DEVICE = node("failure", {"reason": "401", "location": "sbx"})
+FLAP = (
+    0.2  # seconds a connection lives that is welcomed and closed: its client is logged in by then
+)
 BAD_PAYLOAD = node("failure", {"reason": "400", "location": "sbx"})
 
 
@@ -66,10 +70,11 @@ class Clients:
             return
         if isinstance(device.outlet, Connection):
             device.outlet.end(node("stream:error", {}, node("conflict", {"type": "replaced"})))
+        line = self._world.logbook.opened(f"+{user.number}", device.number)
         device.outlet = connection
         device.online_since = self._world.clock()
         connection.on_stanza = lambda stanza: router.handle(self._world, device, stanza)
-        connection.on_close = lambda: self._left(device, connection)
+        connection.on_close = lambda: self._left(device, connection, line)
         self._greet(device, connection)
 
     def _greet(self, device: Device, connection: Connection) -> None:
@@ -89,7 +94,8 @@ class Clients:
         done = node("offline", {"count": counts["count"]})
         connection.send(node("ib", {"from": SERVER}, done))
 
-    def _left(self, device: Device, connection: Connection) -> None:
+    def _left(self, device: Device, connection: Connection, line: Line) -> None:
+        self._world.logbook.closed(line)
         if device.outlet is connection:
             device.outlet = None
             presence.set_available(self._world, device, available=False)

@@ -22,6 +22,7 @@ from sandbox.whatsapp.control_http import (
 from sandbox.whatsapp.control_views import (
     device_view,
     group_view,
+    login_view,
     person_view,
     received_view,
     sent_view,
@@ -72,8 +73,10 @@ class Control:
         return [
             web.get("/health", self._health),
             web.get("/connections", self._connections),
+            web.get("/logins", self._logins),
             web.get("/pairings", self._waiting),
             web.post("/down", self._down),
+            web.post("/dials", self._dials),
             web.post("/people", self._create),
             web.get("/people", self._list),
             web.get(person, self._read),
@@ -103,6 +106,10 @@ class Control:
         connected = [device for device in self._companions() if device.outlet is not None]
         return answer([device_view(device) for device in connected])
 
+    async def _logins(self, request: web.Request) -> web.Response:
+        after = query(request, "after", int, -1)
+        return answer([login_view(line) for line in self._world.logbook.lines(after)])
+
     async def _waiting(self, _: web.Request) -> web.Response:
         numbers = [f"+{each}" if each else None for each in self._pairings.numbers()]
         return answer([bodies.PairingOut(number) for number in numbers])
@@ -113,6 +120,11 @@ class Control:
         for person in self._people:
             end_connections(person.user)
         self._proxy.cut()
+        return web.Response(status=204)
+
+    async def _dials(self, request: web.Request) -> web.Response:
+        asked = await body(request, bodies.DialsIn)
+        self._world.fail_dials(asked.kind, asked.times)
         return web.Response(status=204)
 
     async def _create(self, request: web.Request) -> web.Response:

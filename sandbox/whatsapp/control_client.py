@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -58,6 +58,10 @@ class ControlClient:
         """The companions that are connected now."""
         return await self._get("/connections", list[bodies.DeviceOut])
 
+    async def logins(self, *, after: int = -1) -> list[bodies.LoginOut]:
+        """Every connection of a companion since the network began, the ended ones too."""
+        return await self._get(f"/logins?after={after}", list[bodies.LoginOut])
+
     async def pairings(self) -> list[bodies.PairingOut]:
         """The clients that wait to be linked."""
         return await self._get("/pairings", list[bodies.PairingOut])
@@ -65,6 +69,10 @@ class ControlClient:
     async def down(self, seconds: float) -> None:
         """Cut every connection and let none through for so long."""
         await self._ask("POST", "/down", bodies.DownIn(seconds))
+
+    async def fail_dials(self, kind: Literal["hang", "mute", "cut"], times: int = 1) -> None:
+        """Let the next dials fail, see `DialsIn`."""
+        await self._ask("POST", "/dials", bodies.DialsIn(kind, times))
 
     async def create_person(
         self,

@@ -5,6 +5,7 @@ import msgspec
 from sandbox.whatsapp import control_types as bodies
 from sandbox.whatsapp.directory import Device
 from sandbox.whatsapp.groups import Group
+from sandbox.whatsapp.logbook import Line
 from sandbox.whatsapp.person import Person, Received, Sent
 
 
@@ -19,6 +20,10 @@ def device_view(device: Device) -> bodies.DeviceOut:
         pending=len(device.pending),
         connected_since=device.online_since if device.outlet is not None else None,
     )
+
+
+def login_view(line: Line) -> bodies.LoginOut:
+    return bodies.LoginOut(line.index, line.owner, line.device, line.since, line.until)
 
 
 def person_view(person: Person) -> bodies.PersonOut:

@@ -89,7 +89,7 @@ def test_a_gateway_dials_whatsapp_only_when_told_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "dev", "demo", "sandbox", "bench", "api", "gateway", "tenants", "keys"]
+    "command", ["", "dev", "demo", "sandbox", "bench", "chaos", "api", "gateway", "tenants", "keys"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     """`--help` ends well everywhere."""

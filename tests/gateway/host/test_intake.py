@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from neonize.proto.Neonize_pb2 import Connected
+from neonize.proto.Neonize_pb2 import Connected, OfflineSyncCompleted
 
 from gateway.changes import Change
 from gateway.host import intake as intakes
@@ -20,7 +20,7 @@ from shared.session import SessionState, Trigger
 from tests.gateway.host.test_convert import BEN, BEN_LID, HELLO, event, info
 from tests.gateway.host.test_journal import open_journal
 
-MESSAGE, RECEIPT, CONNECTED = 17, 18, 3
+MESSAGE, RECEIPT, CONNECTED, CAUGHT_UP = 17, 18, 3, 27
 
 
 class Desk:
@@ -33,11 +33,13 @@ class Desk:
         self.asked: list[str] = []
         self.hang = False
         self.news = asyncio.Event()
+        self.caught_up = asyncio.Event()
         self.intake = Intake(
             self.journal,
             account=Account("+4915112345678", "1@lid"),
             journalled=self.news.set,
             obey=self.obeyed.append,
+            caught_up=self.caught_up.set,
             number_of=self._number_of,
         )
 
@@ -92,6 +94,13 @@ async def test_a_verdict_is_journalled_and_then_obeyed(desk: Desk) -> None:
     assert len(desk.obeyed) == 1
 
 
+async def test_that_nothing_is_left_of_what_was_kept_is_passed_on(desk: Desk) -> None:
+    """It is no event of the session's: nothing is journalled."""
+    desk.take(CAUGHT_UP, OfflineSyncCompleted(Count=3).SerializeToString())
+    await asyncio.wait_for(desk.caught_up.wait(), 5)
+    assert desk.journal.last == 0
+
+
 @pytest.mark.parametrize(
     ("code", "payload"),
     [(MESSAGE, b"\xff\xff\xff"), (RECEIPT, b""), (99, b""), (MESSAGE, b"")],
@@ -139,3 +148,22 @@ async def test_an_unknown_number_holds_nothing_up(
     (received,) = desk.received()
     assert received.data.chat == BEN_LID
     assert received.data.sender.phone_number is None
+
+
+async def test_an_event_in_hand_is_timed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its arrival until it is in the journal; nobody else would notice that it is stuck."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        arrived.set()
+        go_on.wait()
+
+    monkeypatch.setattr(intakes, "read", slow)
+    assert desk.intake.taking_for == 0
+    thread = threading.Thread(target=desk.intake.take, args=(CONNECTED, b""))
+    thread.start()
+    arrived.wait()
+    assert desk.intake.taking_for > 0
+    go_on.set()
+    thread.join()
+    assert desk.intake.taking_for == 0
