@@ -16,6 +16,7 @@ from gateway.host.folder import Folder
 from gateway.host.journal import Journal, Order
 from gateway.host.place import place
 from gateway.host.refusals import ENDED
+from gateway.host.store import StoreFailed
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
 from gateway.limits import Limits
@@ -137,7 +138,7 @@ async def test_what_cannot_be_erased_is_not_said_to_be(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", keep)
-        with pytest.raises(PermissionError):
+        with pytest.raises(StoreFailed):
             await here.erase(session)
     await here.erase(session)
     assert not folder.exists()
