@@ -13,6 +13,7 @@ from typing import Final
 from gateway.aside import Aside
 from gateway.frames import Entry, Watch
 from gateway.gate import Gate
+from gateway.host.folder import Folder
 from gateway.host.journal import Journal
 from gateway.host.place import LAST_WORDS, check, place
 from gateway.host.store import Store, StoreFailed
@@ -75,12 +76,15 @@ class House:
         return Journal(self.store(session), session, mint=lambda: EventId(clock.mint(ids.EVENT)))
 
     def folder(self, session: Session) -> Path:
-        """A session's folder of files of no lasting worth, made if it is not there."""
-        if self.scratch is not None:
-            path = self.scratch / session.id
-            path.mkdir(mode=0o700, exist_ok=True)
-            return path
-        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
+        """A session's folder of files of no lasting worth. Raises Malformed."""
+        store = self.store(session)
+        if isinstance(store, Folder):
+            return store.path
+        if self.scratch is None:
+            raise AssertionError("unreachable: with a database there is a folder for scratch")
+        path = self.scratch / session.id
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
 
 
 def store(settings: Settings, session: Session) -> Store:

@@ -150,6 +150,8 @@ class Keeper:
         )
         self._restarts = 0
         self._ended = False
+        self.unfinished = False
+        """Whether it ended with something still to be journalled."""
         self._failures = 0
         self.done = asyncio.Event()
 
@@ -529,6 +531,7 @@ class Keeper:
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
                 if self._stop is not None and failures > 1:
+                    self.unfinished = True
                     return
                 with suppress(Unavailable, Contended):
                     await self._house.store_away(self.session)

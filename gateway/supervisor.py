@@ -23,6 +23,7 @@ from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
 from gateway.host.place import DATABASE, in_database
 from gateway.host.sender import settle_interrupted
+from gateway.host.store import StoreFailed
 from gateway.house import House, Publish, Record, Tell, store
 from gateway.keeper import HostStatus, Keeper
 from gateway.limits import Limits
@@ -137,7 +138,10 @@ class Supervisor:
     async def stop(
         self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
     ) -> None:
-        """End a session's host; returns when it is gone and its journal drained."""
+        """End a session's host; returns when it is gone and its journal drained.
+
+        Raises StoreFailed if it is gone, and the journal cannot be told: `mark` can, later.
+        """
         async with self._turns[session_id]:
             keeper = self._keepers.get(session_id)
             if keeper is not None:
@@ -270,6 +274,8 @@ class Supervisor:
         keeper.stop(stop)
         await keeper.done.wait()
         self._forget(keeper)
+        if keeper.unfinished and not stop.quiet:
+            raise StoreFailed("the end of the session is not journalled yet")
 
     async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from gateway.host.store import Damaged, Row, StoreFailed, Value
+from gateway.host.store import Damaged, Row, StoreFailed, Unreadable, Value
 from shared.env import JournalMode
 
 CREDENTIALS: Final = "device.db"
@@ -62,10 +62,13 @@ class Folder:
 
     def whatsapp_id(self, secret: bytes) -> str | None:
         uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro"
-        with _ours(), closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as db:
-            if db.execute(_DEVICES).fetchone() == (0,):
-                raise StoreFailed("the device was removed")
-            row = db.execute(_SENT_WITH, (secret,)).fetchone()
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as db:
+                if db.execute(_DEVICES).fetchone() == (0,):
+                    raise Unreadable("the device was removed")
+                row = db.execute(_SENT_WITH, (secret,)).fetchone()
+        except sqlite3.Error as error:
+            raise Unreadable(error) from error
         return None if row is None else str(row[0])
 
     def erase_credentials(self) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import psycopg
 from psycopg.abc import PQGen
 
-from gateway.host.store import Row, StoreFailed, Value
+from gateway.host.store import Row, StoreFailed, Unreadable, Value
 from shared.errors import Misconfigured
 from shared.ids import SessionId
 
@@ -30,8 +30,8 @@ SETTING: Final = "ZAPGATE_DEVICE_STORE"
 CONNECT_LIMIT: Final = 5
 """Seconds to connect and log in."""
 ANSWER_LIMIT: Final = 8.0
-"""Seconds for one answer: a server that takes longer is gone, and less than a lease's time, in
-which a host must have heard its gateway."""
+"""Seconds for one answer; a server that takes longer is gone. Less than a lease's time, as it
+is unless set, in which a host must have heard its gateway."""
 CLAIM_LIMIT: Final = 5.0
 """Seconds that an earlier owner gets to be gone. One that was killed is in a few milliseconds."""
 _SILENCE: Final = {"idle": 4, "interval": 2, "count": 2}
@@ -52,7 +52,6 @@ _VERSION_TABLE: Final = "CREATE TABLE whatsmeow_version (version INTEGER, compat
 """whatsmeow asks for this table by its name alone, finds that of any schema, and then reads its
 own (dbutil's `TableExists`). An empty one is to it a store that is to be made."""
 _ASIDE: Final = "CREATE TABLE aside (line TEXT NOT NULL)"
-
 
 _WORD: Final = r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -205,8 +204,12 @@ class Schema:
 
     def whatsapp_id(self, secret: bytes) -> str | None:
         with closing(self._connect()) as connection, _ours():
-            if connection.execute("SELECT count(*) FROM whatsmeow_device").fetchone() == (0,):
-                raise StoreFailed("the device was removed")
+            try:
+                devices = connection.execute("SELECT count(*) FROM whatsmeow_device").fetchone()
+            except psycopg.errors.UndefinedTable as error:
+                raise Unreadable(error) from None
+            if devices == (0,):
+                raise Unreadable("the device was removed")
             row = connection.execute(
                 "SELECT message_id FROM whatsmeow_message_secrets WHERE key = %s", (secret,)
             ).fetchone()

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from gateway.frames import Send
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import EXPIRED, UNFIT, Refused, Unknown, Unsent, judge
-from gateway.host.store import Store, StoreFailed
+from gateway.host.store import Store, StoreFailed, Unreadable
 from gateway.host.wire import Undelivered
 from shared import clock
 from shared.commands import SendMessage
@@ -39,11 +39,12 @@ def settle_interrupted(journal: Journal, store: Store, now: int, *, again: bool)
     """Decide the intents that a host left without an outcome, before anything else is sent.
 
     `again` says that whoever ordered them has had no answer and orders them again, to a host.
+    Raises StoreFailed where the store does not answer; it is to be asked again.
     """
     for order in journal.unsettled():
         try:
             trace, known = store.whatsapp_id(order.secret), True
-        except StoreFailed:
+        except Unreadable:
             trace, known = None, False
         log.warning(
             "send.interrupted",

@@ -22,6 +22,10 @@ class StoreFailed(Unavailable):
         super().__init__("devices", "ask", str(why))
 
 
+class Unreadable(StoreFailed):
+    """What the library wrote down of its sends is not there, nor will it be later."""
+
+
 class Damaged(ZapgateError):
     """A journal that this version cannot read. Nothing is wrong with whoever asked for it."""
 
@@ -91,8 +95,8 @@ class Store(Protocol):
         has an id, by which a receipt may yet settle the message; and one that is not found was
         never handed to the socket.
 
-        Raises StoreFailed where nothing is known: it cannot be read, or the device was removed and
-        took its secrets along.
+        Raises Unreadable where nothing is known: there is none, or the device was removed and took
+        its secrets along. Raises StoreFailed where that may be known later.
         """
         ...
 

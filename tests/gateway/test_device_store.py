@@ -8,19 +8,22 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
+from gateway.changes import STOPPED
 from gateway.host.place import LAST_WORDS
 from sandbox.network import Network, run_network
 from sandbox.whatsapp.certificates import open_authority
 from sandbox.whatsapp.control_client import ControlClient
 from shared import clock
+from shared.errors import Unavailable
 from shared.events import (
     MessageReceived,
     MessageSent,
     SessionConnected,
     SessionLoggedOut,
     SessionReconnecting,
+    SessionStopped,
 )
-from shared.session import Reason, Session
+from shared.session import Reason, Session, SessionState
 from tests.conftest import HOME
 from tests.gateway.gateway import Gateway, gateway, link, new_session, order, sequences
 from tests.gateway.waiting import until
@@ -175,6 +178,25 @@ async def test_a_server_that_comes_back_finds_everything_going_on(
         await control.wait_for_text(BEN, "ordered meanwhile")
         await talk(here, control, session, ANNA)
         assert sequences(here, session) == list(range(1, here.last + 1))
+
+
+@pytest.mark.timeout(120)
+async def test_a_stop_that_cannot_be_journalled_is_not_done(
+    network: Network, control: ControlClient, own_postgres: DatabaseServer
+) -> None:
+    """Its order goes back, and is carried out when the server is there."""
+    url, session = own_postgres.database(), new_session()
+    async with gateway(network, url) as here:
+        await link(here, control, session, ANNA)
+        await asyncio.to_thread(own_postgres.stop)
+        await until(lambda: session.id in here.stores_away)
+        with pytest.raises(Unavailable):
+            await here.supervisor.stop(session.id)
+        assert not here.supervisor.holds(session.id)
+        await asyncio.to_thread(own_postgres.start)
+        await here.supervisor.mark(session, STOPPED)
+        stopped = await here.event(session, SessionStopped)
+        assert stopped.data.previous is SessionState.CONNECTED
 
 
 async def test_a_server_that_is_away_at_the_start_is_waited_for(

@@ -208,8 +208,9 @@ def test_a_folder_is_named_by_ids_only(
         weather=Weather(lambda: 0),
         limits=Limits(),
     )
-    with pytest.raises(Malformed):
-        house.store(session)
+    for asked in (house.store, house.folder):
+        with pytest.raises(Malformed):
+            asked(session)
 
 
 def test_last_words_are_found_without_numbers(tmp_path: Path) -> None:

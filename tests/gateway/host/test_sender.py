@@ -11,9 +11,9 @@ import pytest
 from gateway.frames import Send
 from gateway.host.folder import CREDENTIALS, Folder
 from gateway.host.journal import Journal, Order
-from gateway.host.schema import Schema
+from gateway.host.schema import Schema, Server
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.store import Store
+from gateway.host.store import Store, StoreFailed
 from gateway.host.wire import Undelivered
 from shared import clock
 from shared.commands import SendMessage
@@ -21,6 +21,7 @@ from shared.events import MessageChange
 from shared.message import FailureCode, MessageStatus, OnUncertain
 from tests.gateway.gateway import new_session, order
 from tests.gateway.host.test_journal import EVERY, open_journal
+from tests.postgres import DatabaseServer
 
 NO_ANSWER = "timed out waiting for message send response"
 NO_SOCKET = "failed to send message node: websocket not connected"
@@ -230,6 +231,16 @@ def test_a_send_the_library_wrote_down_is_uncertain_under_its_id(store: Store) -
     assert entry.event.data.status is MessageStatus.UNCERTAIN
     assert entry.event.data.whatsapp_id == "3EB7"
     assert journal.receipt("3EB7", MessageStatus.DELIVERED, clock.millis())
+    journal.close()
+
+
+def test_a_store_that_is_away_decides_nothing(store: Store, postgres: DatabaseServer) -> None:
+    """What can be known later is asked later: the intent stays as it was."""
+    journal, begun = interrupted(store, OnUncertain.REPORT)
+    away = Schema(Server.parse(postgres.url(port=1)), SESSION.id)
+    with pytest.raises(StoreFailed):
+        settle_interrupted(journal, away, clock.millis(), again=True)
+    assert journal.unsettled() == [begun]
     journal.close()
 
 
