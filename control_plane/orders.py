@@ -39,6 +39,20 @@ def start(
     issue(plane, session.shard, command)
 
 
+def redial(plane: Plane, session: Session) -> None:
+    """Have a session that runs dial anew; nothing becomes of one that does not."""
+    now = plane.now()
+    command = StartSession(
+        id=CommandId(clock.mint(ids.COMMAND)),
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        issued_at=now,
+        expires_at=now + commands.LIFETIME,
+        redial=True,
+    )
+    issue(plane, session.shard, command)
+
+
 def of_kind(
     plane: Plane,
     session: Session,

@@ -1,4 +1,4 @@
-"""Sessions: linked WhatsApp numbers, made, listed, read and renamed.
+"""Sessions: linked WhatsApp numbers, made, listed, read and changed.
 
 What moves them is in `lifecycle`.
 """
@@ -10,9 +10,9 @@ from typing import Annotated, Final, cast
 import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, JSONBody
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from control_plane import orders, paging, waiting
+from control_plane import orders, paging, proxies, waiting
 from control_plane.auth import unauthorized
 from control_plane.call import Call
 from control_plane.fields import Name, PhoneNumber, instant, phone_number
@@ -20,6 +20,7 @@ from control_plane.idempotency import Answer, Done, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.plane import Plane
 from control_plane.problems import Problem, not_found
+from control_plane.proxies import ProxyUrl
 from shared import clock, ids
 from shared.errors import ZapgateError
 from shared.ids import SessionId
@@ -47,12 +48,15 @@ class SessionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Ask for a pairing code for this number, beside the QR."""
     start: bool = True
     """Begin pairing at once."""
+    proxy: Annotated[ProxyUrl, Meta(description=proxies.ABOUT)] | None = None
 
 
 class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be changed of a session."""
+    """What to change; what is not given stays."""
 
-    name: Name
+    name: Name | UnsetType = UNSET
+    proxy: ProxyUrl | UnsetType | None = UNSET
+    """As on creation; `null` removes it. Either way a session that runs is restarted."""
 
 
 class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,8 @@ class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
     """The reason in words, and what to do."""
     until: datetime | None
     """When a temporary ban ends."""
+    proxy: Annotated[str | None, Meta(examples=["socks5://***@proxy.example.com:1080"])]
+    """Its own proxy, with `***` in place of credentials."""
     connected_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -97,6 +103,7 @@ def shown(plane: Plane, session: Session) -> SessionOut:
         reason=session.reason,
         detail=_in_words(session),
         until=instant(session.until),
+        proxy=None if session.proxy is None else session.proxy.shown,
         connected_at=instant(session.connected_at),
         created_at=clock.instant(session.created_at),
         updated_at=clock.instant(session.updated_at),
@@ -142,6 +149,7 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
     `Prefer: wait=N` the answer waits until there is an offer.
     """
     number = phone_number(data.phone_number)
+    upstream = None if data.proxy is None else await proxies.checked(request, data.proxy)
     plane = request.plane
 
     def work() -> Answer[SessionOut]:
@@ -157,6 +165,7 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
             created_at=now,
             updated_at=now,
             phone_number=number,
+            proxy=None if upstream is None else proxies.sealed(request, session_id, upstream),
             pending=data.start,
         )
         try:
@@ -201,19 +210,32 @@ async def read_session(session_id: FromPath[str], request: Call) -> Response[Ses
 
 
 @patch(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE)
-async def rename_session(
+async def change_session(
     session_id: FromPath[str], data: JSONBody[SessionPatch], request: Call
 ) -> Response[SessionOut]:
-    """Rename a session."""
+    """Change a session's name or its proxy; what is not given stays as it is.
+
+    A session that runs is restarted when `proxy` is given, also the same one again, so that it
+    dials by that way at once; messages wait meanwhile. `null` removes the proxy.
+    """
+    upstream = await proxies.checked(request, data.proxy) if isinstance(data.proxy, str) else None
+    plane = request.plane
 
     def work() -> Answer[SessionOut]:
         session = found(request, session_id)
-        now = request.plane.now()
-        renamed = request.plane.aws.run(store.rename(request.tenant_id, session.id, data.name, now))
-        if not renamed:
+        if data == SessionPatch():
+            return Answer(200, shown(plane, session))
+        proxy = None if upstream is None else proxies.sealed(request, session.id, upstream)
+        changes = store.Changes(
+            at=plane.now(), name=data.name, proxy=UNSET if data.proxy is UNSET else proxy
+        )
+        if not plane.aws.run(store.change(request.tenant_id, session.id, changes)):
             raise refused(session, "It is being deleted.")
-        changed = msgspec.structs.replace(session, name=data.name, updated_at=now)
-        return Answer(200, shown(request.plane, changed))
+        changed = changes.of(session)
+        if data.proxy is not UNSET:
+            # Also where it seems to be at rest: it may have been started at this moment.
+            orders.redial(plane, changed)
+        return Answer(200, shown(plane, changed))
 
     return (await once(request, work)).response
 
@@ -249,4 +271,4 @@ def running(session: Session) -> bool:
     return session.state in ANSWERS_START
 
 
-ROUTES: Final = [create_session, list_sessions, read_session, rename_session]
+ROUTES: Final = [create_session, list_sessions, read_session, change_session]

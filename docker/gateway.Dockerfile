@@ -6,7 +6,7 @@ FROM python:${PYTHON} AS build
 WORKDIR /app
 COPY pyproject.toml ./
 # The pins of the distribution and of this plane, without the distribution: it holds the sandbox.
-RUN ["python", "-c", "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['gateway'], sep='\\n', file=open('requirements.txt', 'w'))"]
+RUN ["python", "-c", "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['gateway'], *p['optional-dependencies']['postgres'], sep='\\n', file=open('requirements.txt', 'w'))"]
 RUN python -m venv /opt/zapgate \
  && /opt/zapgate/bin/pip install --no-cache-dir --only-binary=:all: -r requirements.txt \
  && /opt/zapgate/bin/pip uninstall --yes pip setuptools \

@@ -57,16 +57,18 @@ class Mark(msgspec.Struct, frozen=True):
 def announce(session: Session, change: Change, mark: Mark) -> SessionEvent | None:
     """The event of a change, or None where it means nothing in this state or says nothing new.
 
-    A start is always announced: whoever ordered it waits for it.
+    A start is always announced: whoever ordered it waits for it. Of a reason's details only those
+    of a proxy's trouble are news, because its tenant acts on them.
     """
     state = after(session.state, change.trigger)
     if state is None or state is SessionState.PAIRING:
         return None
     number = change.phone_number or session.phone_number
     lid = change.lid or session.lid
+    detail = change.detail if change.reason is Reason.PROXY_FAILED else session.detail
     if change.trigger is not Trigger.START and (
-        (state, change.reason, number, lid)
-        == (session.state, session.reason, session.phone_number, session.lid)
+        (state, change.reason, detail, number, lid)
+        == (session.state, session.reason, session.detail, session.phone_number, session.lid)
     ):
         return None
     return SESSION_EVENTS[state](

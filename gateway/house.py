@@ -1,29 +1,38 @@
-"""What all keepers of a gateway share, and where a session's files lie."""
+"""What all keepers of a gateway share."""
 
 import asyncio
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gateway.aside import Aside
-from gateway.frames import Entry
+from gateway.frames import Entry, Watch
 from gateway.gate import Gate
 from gateway.host.journal import Journal
-from gateway.host.paths import LAST_WORDS, STORE
+from gateway.host.place import LAST_WORDS, check, place
+from gateway.host.store import Store, StoreFailed
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies
+from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings
-from shared.errors import Malformed
 from shared.ids import EventId
-from shared.session import Pairing, Session
+from shared.logs import fields
+from shared.session import Pairing, Reason, Session
+
+log = logging.getLogger(__name__)
 
 Record = Callable[[Session, Sequence[Entry]], Awaitable[None]]
 """Store entries of a session, in order; returns once they are stored."""
 Publish = Callable[[Session, Pairing], Awaitable[None]]
 """Store what to show whoever links the number."""
+Tell = Callable[[Session], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +41,62 @@ class House:
 
     settings: Settings
     nursery: Nursery
+    proxies: Proxies
     record: Record
     offer: Publish
+    store_away: Tell
+    """Say of a session that its part of the device store does not answer."""
     aside: Aside
     now: Callable[[], int]
     until: Callable[[Session], float | None]
     """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""
     closing: asyncio.Event
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
+    scratch: Path | None
+    """For what is of use to this gateway only, where the device store is no folder."""
     gate: Gate
     """Passed by those that start a host, so that hundreds start a few at a time."""
+    weather: Weather
+    limits: Limits
+    ends: Counter[Reason] = field(default_factory=Counter[Reason])
+    """Changes of sessions recorded here, by their reason."""
+    watches: Counter[Watch] = field(default_factory=Counter[Watch])
+    """Hosts that were ended because something took too long, by what it was."""
 
-    def folder(self, session: Session) -> Path:
-        """A session's own folder. Raises Malformed."""
-        return folder(self.settings, session)
+    def store(self, session: Session) -> Store:
+        """A session's part of the device store. Raises Malformed."""
+        return store(self.settings, session)
 
     def open(self, session: Session) -> Journal:
         """A session's journal, while no host has it.
 
-        Blocks. Raises Damaged, Malformed, OSError or sqlite3.Error.
+        Blocks. Raises Damaged, Malformed, OSError or StoreFailed.
         """
-        folder = self.folder(session)
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return Journal(
-            folder,
-            session,
-            mint=lambda: EventId(clock.mint(ids.EVENT)),
-            mode=self.settings.journal_mode,
-            sync=self.settings.journal_sync,
-        )
+        return Journal(self.store(session), session, mint=lambda: EventId(clock.mint(ids.EVENT)))
+
+    def folder(self, session: Session) -> Path:
+        """A session's folder of files of no lasting worth, made if it is not there."""
+        if self.scratch is not None:
+            path = self.scratch / session.id
+            path.mkdir(mode=0o700, exist_ok=True)
+            return path
+        return Path(self.settings.device_store).absolute() / session.tenant_id / session.id
 
 
-def folder(settings: Settings, session: Session) -> Path:
-    """A session's own folder. Raises Malformed for ids that are none: they become a path."""
-    if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
-        raise Malformed("a session's folder is named by ids")
-    return Path(settings.device_store).absolute() / session.tenant_id / session.id
+def store(settings: Settings, session: Session) -> Store:
+    """A session's part of the device store. Raises Malformed."""
+    return place(
+        settings.device_store, session, mode=settings.journal_mode, sync=settings.journal_sync
+    )
 
 
-def erase_credentials(folder: Path) -> None:
-    """Delete the device's keys; the journal stays, and with it the count of events."""
-    for path in folder.glob(f"{STORE}*"):
-        path.unlink(missing_ok=True)
+async def check_store(settings: Settings) -> None:
+    """Look at the device store once. Raises Misconfigured for what only a person can mend."""
+    try:
+        await asyncio.to_thread(check, settings.device_store)
+    except StoreFailed as error:
+        # It may come back while we run: until then its sessions say so.
+        log.warning("store.away", extra=fields(why=error.code))
 
 
 _FATAL: Final = re.compile(rb"^(?:fatal error|panic|SIG[A-Z]+): .*$", re.MULTILINE)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -84,9 +85,13 @@ class Child:
 class Nursery:
     """Starts the zygote, and hosts through it."""
 
-    def __init__(self, environment: dict[str, str], log_level: str) -> None:
+    def __init__(
+        self, environment: dict[str, str], log_level: str, preload: Sequence[str] = ()
+    ) -> None:
+        """`preload` names what hosts need besides what all need."""
         self._environment = {**environment, **FOR_GO}
         self._log_level = log_level
+        self._preload = preload
         self._starting = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -162,6 +167,7 @@ class Nursery:
                         str(theirs.fileno()),
                         str(os.getpid()),
                         self._log_level,
+                        *self._preload,
                         env=self._environment,
                         pass_fds=[theirs.fileno()],
                         stdin=asyncio.subprocess.DEVNULL,

@@ -286,16 +286,20 @@ class Orders:
         held = self._hosts.holds(session.id)
         begun = self._begun.get(session.id)
         number = command.phone_number
-        if command.restart:
-            if held and number is None and begun is not None and command.issued_at <= begun.at:
+        restart = command.restart or command.redial
+        if command.redial and not held and session.state not in RESUMABLE:
+            return True  # it is at rest, and nobody waits for a word
+        if restart:
+            late = begun is not None and command.issued_at <= begun.at
+            if held and number is None and late and not command.redial:
                 return False  # one of many: a later start has done what it asks
             number = number or _unlinked_number(session)
         elif not held and (ban_ends(session) or 0) > self._now():
             # WhatsApp would only say again until when. A restart asks it nevertheless.
             self._bans.heed(session)
             return False
-        await self._start(session, number, restart=command.restart, ordered=True)
-        return command.restart or not held
+        await self._start(session, number, restart=restart, ordered=True)
+        return restart or not held
 
     async def _start(
         self,

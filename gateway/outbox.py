@@ -26,9 +26,10 @@ from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
 from shared.logs import fields
-from shared.session import Pairing, Session
+from shared.session import Pairing, Reason, Session, Trigger, after
 from shared.store import sessions
 from shared.store.dynamo import LARGEST_TRANSACTION
+from shared.store.sessions import Observation
 from shared.webhook import Endpoint
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,16 @@ class Outbox:
     async def offer(self, session: Session, pairing: Pairing) -> None:
         """Show a pairing attempt's QR and code."""
         await self._aws.run(sessions.offer(session.tenant_id, session.id, pairing))
+
+    async def store_away(self, session: Session) -> None:
+        """Say that a session's journal cannot be had: the event follows when it can be counted."""
+        state = after(session.state, Trigger.DROP)
+        if state is None:
+            return
+        seen = Observation(
+            state=state, at=self._now(), epoch=session.epoch, reason=Reason.STORE_UNAVAILABLE
+        )
+        await self._aws.run(sessions.observe(session.tenant_id, session.id, seen).alone())
 
     async def _flush(self, changes: Sequence[Change]) -> Outcomes:
         if any(change.session.id in self._behind for change in changes):

@@ -31,13 +31,13 @@ LONGEST_PAUSE: Final = 15.0
 """Seconds between tries: an outage is noticed to be over soon, and not hammered on meanwhile."""
 
 SetAside = Callable[[Session, Entry, Exception], Awaitable[None]]
-"""Keep an entry that cannot be stored. Raises OSError."""
+"""Keep an entry that cannot be stored. Raises StoreFailed."""
 
 
 async def record_alone(record: Record, aside: SetAside, session: Session, entry: Entry) -> None:
     """Store one entry, or set it aside if it is refused.
 
-    Raises Unavailable or Contended if AWS did not answer, OSError if it could not be set aside.
+    Raises Unavailable or Contended if AWS did not answer, StoreFailed if it could not be set aside.
     """
     try:
         await record(session, [entry])

@@ -24,12 +24,14 @@ from gateway.directory import Directory
 from gateway.dispatcher import Dispatcher
 from gateway.egress import Egress
 from gateway.health import serve
+from gateway.house import check_store
 from gateway.inbox import Inbox
 from gateway.leaseholder import Leaseholder
 from gateway.loops import Loop
 from gateway.metrics import Metrics, family, gauge
 from gateway.orders import Orders
 from gateway.outbox import Outbox
+from gateway.proxies import proxies_of
 from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
@@ -54,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keyring = Keyring.parse(settings.secret)
     if not settings.command_queue_url:
         raise Misconfigured("ZAPGATE_COMMAND_QUEUE_URL is not set")
+    await check_store(settings)
     me = WorkerId(clock.mint(ids.WORKER))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     metrics = Metrics()
@@ -78,28 +81,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             won=won,
             left=left,
             lost=lost,
+            patience=settings.balance_seconds,
         )
         await parts.enter_async_context(_background(leaseholder.run()))
 
-        egress = await parts.enter_async_context(
-            Egress(settings.webhook_targets, denied=settings.denied())
-        )
-        dispatcher = Dispatcher(
-            places=settings,
-            aws=aws,
-            directory=directory,
-            egress=egress,
-            metrics=metrics,
-            now=clock.millis,
-        )
-        await parts.enter_async_context(dispatcher)
-        recoveries = Recoveries(
-            aws=aws,
-            metrics=metrics,
-            now=clock.millis,
-            moved=(await parts.enter_async_context(Agenda(dispatcher, clock.millis))).add,
-        )
-        await parts.enter_async_context(_background(recoveries.loop.run()))
+        dispatcher, recoveries = await _webhooks(parts, settings, aws, directory, metrics)
 
         def fenced(session: Session) -> None:
             leaseholder.fenced(session.shard, session.epoch)
@@ -117,8 +103,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         bans = Bans(secrets.SystemRandom().random)
         supervisor = Supervisor(
             settings=settings,
+            proxies=proxies_of(settings, keyring.seals),
             record=outbox.record,
             offer=outbox.offer,
+            store_away=outbox.store_away,
             now=clock.millis,
             until=lambda session: leaseholder.hosts_until(session.shard),
             ended=bans.heed,
@@ -199,6 +187,32 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     log.info("gateway.stopped", extra=fields(worker=me))
 
 
+async def _webhooks(
+    parts: AsyncExitStack, settings: Settings, aws: Aws, directory: Directory, metrics: Metrics
+) -> tuple[Dispatcher, Recoveries]:
+    """What delivers webhooks, and brings back what was given up."""
+    egress = await parts.enter_async_context(
+        Egress(settings.webhook_targets, denied=settings.denied())
+    )
+    dispatcher = Dispatcher(
+        places=settings,
+        aws=aws,
+        directory=directory,
+        egress=egress,
+        metrics=metrics,
+        now=clock.millis,
+    )
+    await parts.enter_async_context(dispatcher)
+    recoveries = Recoveries(
+        aws=aws,
+        metrics=metrics,
+        now=clock.millis,
+        moved=(await parts.enter_async_context(Agenda(dispatcher, clock.millis))).add,
+    )
+    await parts.enter_async_context(_background(recoveries.loop.run()))
+    return dispatcher, recoveries
+
+
 @asynccontextmanager
 async def _background(
     work: Coroutine[object, object, None], *, ends_itself: bool = False
@@ -216,6 +230,11 @@ async def _background(
 def _leases(leaseholder: Leaseholder) -> Iterable[Metric]:
     held = leaseholder.held()
     yield gauge("zapgate_shards_held", "Shards this gateway holds", len(held))
+    yield gauge(
+        "zapgate_shards_unheld",
+        "Shards that no gateway took in its time, as this one sees it",
+        len(leaseholder.unheld()),
+    )
     yield gauge("zapgate_gateways", "Gateways that share the shards", leaseholder.gateways())
     yield family(
         CounterMetricFamily,
@@ -259,6 +278,25 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "zapgate_host_restarts",
         "Restarts of the hosts of the sessions held",
         sum(status.restarts for status in statuses),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_session_changes",
+        "Changes of sessions that had a reason, by reason",
+        ("reason",),
+        (((reason.value,), count) for reason, count in sorted(supervisor.ends.items())),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_host_interventions",
+        "Hosts ended because something took too long, by what",
+        ("watch",),
+        (((watch.value,), count) for watch, count in sorted(supervisor.watches.items())),
+    )
+    yield gauge(
+        "zapgate_longest_unheard_seconds",
+        "Since WhatsApp was last heard by the connected session that heard least",
+        max((status.heard_ago or 0 for status in statuses if status.connected), default=0),
     )
     yield gauge(
         "zapgate_oldest_pulse_seconds",

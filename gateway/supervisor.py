@@ -8,32 +8,36 @@ import asyncio
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 from gateway.aside import Aside
 from gateway.changes import Change
-from gateway.frames import Entry, Stop
+from gateway.frames import Entry, Stop, Watch
 from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
-from gateway.host.paths import STORE
+from gateway.host.place import DATABASE, in_database
 from gateway.host.sender import settle_interrupted
-from gateway.house import House, Publish, Record, erase_credentials, folder
+from gateway.house import House, Publish, Record, Tell, store
 from gateway.keeper import HostStatus, Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
+from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
-from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
+from shared.errors import Contended, NotHeld, Unavailable
 from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
 from shared.message import Failure, MessageStatus
-from shared.session import Session, Trigger
+from shared.session import Reason, Session, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -54,33 +58,36 @@ class Supervisor:
         settings: Settings,
         record: Record,
         offer: Publish,
+        store_away: Tell,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
         ended: Callable[[Session], None] = lambda _: None,
+        proxies: Proxies | None = None,
     ) -> None:
         """`until` says how long (monotonic seconds) a session's host may live.
 
-        `ended` is told of each session that is held no more, as it is then.
-
-        Raises Misconfigured for a device store that cannot be used.
+        `ended` is told of each session that is held no more, as it is then. Without `proxies`, no
+        session's own can be opened: one that has a proxy does not dial.
         """
-        if "://" in settings.device_store:
-            raise Misconfigured(
-                "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
-            )
+        database = in_database(settings.device_store)
+        self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
-            nursery=Nursery(for_hosts(), settings.log_level),
+            nursery=Nursery(for_hosts(), settings.log_level, [DATABASE] if database else []),
+            proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
-            aside=Aside(partial(folder, settings), now),
+            store_away=store_away,
+            aside=Aside(partial(store, settings), now),
+            scratch=Path(mkdtemp(prefix="zapgate-")) if database else None,
             now=now,
             until=until,
             closing=asyncio.Event(),
             gate=Gate(STARTS_AT_ONCE),
+            weather=Weather(lambda: len(self._keepers), SPACING * settings.patience),
+            limits=Limits().scaled(settings.patience),
         )
         self._ended = ended
-        self._keepers: dict[SessionId, Keeper] = {}
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
@@ -94,7 +101,10 @@ class Supervisor:
                 self._running.set()
                 await self._closed.wait()
         finally:
+            await self._house.proxies.close()
             await self._house.nursery.close()
+            if self._house.scratch is not None:
+                shutil.rmtree(self._house.scratch, ignore_errors=True)
 
     async def start(
         self,
@@ -136,11 +146,11 @@ class Supervisor:
     async def erase(self, session: Session) -> None:
         """Delete a session's credentials and journal, after ending its host if there is one.
 
-        Raises OSError if anything is left: then nobody may be told that it is gone.
+        Raises StoreFailed if anything is left: then nobody may be told that it is gone.
         """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            await asyncio.to_thread(_erase, self._house.folder(session))
+            await asyncio.to_thread(self._house.store(session).erase)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -163,7 +173,7 @@ class Supervisor:
         await self._at_rest(session, work)
         if change.trigger is Trigger.LOG_OUT:
             async with self._turns[session.id]:
-                await asyncio.to_thread(erase_credentials, self._house.folder(session))
+                await asyncio.to_thread(self._house.store(session).erase_credentials)
 
     async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
         """Journal and record that a message of a session without a host failed.
@@ -184,12 +194,28 @@ class Supervisor:
         return keeper is not None and not keeper.ending
 
     def matter(self) -> str | None:
-        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        """What is the matter with the hosts as a whole.
+
+        None can be made, most are silent, or most do not get through to WhatsApp.
+        """
         if self._house.nursery.matter is not None:
             return self._house.nursery.matter
+        weather = self._house.weather
+        if weather.foul:
+            return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"
         ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
         silent = sum(age > SILENCE for age in ages)
         return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
+
+    @property
+    def ends(self) -> Mapping[Reason, int]:
+        """Changes of sessions recorded here, by their reason, since this gateway started."""
+        return self._house.ends
+
+    @property
+    def watches(self) -> Mapping[Watch, int]:
+        """Hosts ended because something took too long, by what, since this gateway started."""
+        return self._house.watches
 
     @property
     def set_aside(self) -> int:
@@ -267,8 +293,9 @@ class Supervisor:
 
             def settle_and_work(journal: Journal) -> None:
                 # A host that was killed may have handed over what is now said to have failed.
-                store = self._house.folder(session) / STORE
-                settle_interrupted(journal, store, self._house.now(), again=False)
+                settle_interrupted(
+                    journal, self._house.store(session), self._house.now(), again=False
+                )
                 work(journal)
 
             entries = await asyncio.to_thread(page, settle_and_work)
@@ -276,10 +303,3 @@ class Supervisor:
                 await self._record(session, entries)
                 recorded = entries[-1].sequence
                 entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))
-
-
-def _erase(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    # A second look, which names what could not be removed.
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)

@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import msgspec
@@ -81,12 +82,12 @@ _PROTOBUFS: Final = (
 _OURS: Final = ("gateway.host.life",)
 
 
-def preload() -> None:
-    """Import what every host needs, except the Go library."""
+def preload(more: Sequence[str] = ()) -> None:
+    """Import what every host needs, and these modules, except the Go library."""
     for name in _PRELOADED:
         importlib.import_module(name)
     protobufs()
-    for name in _OURS:
+    for name in (*_OURS, *more):
         importlib.import_module(name)
     if "neonize" in sys.modules:
         raise ImportError("a module of ours imports neonize itself, and so its Go library")
@@ -122,13 +123,13 @@ def die_with(parent: int) -> None:
 
 
 def main() -> NoReturn:
-    """`python -m gateway.zygote <fd> <parent pid> <log level>`."""
+    """`python -m gateway.zygote <fd> <parent pid> <log level> [<module> …]`."""
     control = socket.socket(fileno=int(sys.argv[1]))
     die_with(int(sys.argv[2]))
     logs.configure(sys.argv[3])
     # The gateway decides when hosts end: a Ctrl-C in the terminal is meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    preload()
+    preload(sys.argv[4:])
     gc.collect()
     gc.freeze()
     serve(control)

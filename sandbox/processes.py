@@ -62,11 +62,21 @@ class Plane:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, and for a while nobody is given.
+
+    One connection to it, closed from its side, leaves it in TIME_WAIT: for a minute the system
+    hands it to nobody who asks for any port, while whoever names it may listen (SO_REUSEADDR).
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        address: tuple[str, int] = listener.getsockname()
+        with socket.create_connection(address) as caller:
+            accepted, _ = listener.accept()
+            accepted.close()
+            caller.recv(1)
+        return address[1]
 
 
 def inherited() -> dict[str, str]:

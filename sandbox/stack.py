@@ -154,7 +154,7 @@ async def run_api(
 
 @asynccontextmanager
 async def run_gateway(
-    home: Path, environment: Mapping[str, str], network: Network | None, devices: Path
+    home: Path, environment: Mapping[str, str], network: Network | None, devices: Path | str
 ) -> AsyncGenerator[Plane]:
     """A gateway, led to the sandbox's network if there is one."""
     port = free_port()

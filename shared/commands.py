@@ -33,6 +33,8 @@ class StartSession(_Command, frozen=True, kw_only=True, tag="session.start.v1"):
     phone_number: str | None = None
     restart: bool = False
     """End a running host first."""
+    redial: bool = False
+    """Only a session that runs: end its host and dial anew, by the way its row now says."""
 
 
 class StopSession(_Command, frozen=True, kw_only=True, tag="session.stop.v1"):

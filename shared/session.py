@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from shared.ids import SessionId, TenantId
+from shared.proxy import Proxy
 
 
 class SessionState(StrEnum):
@@ -226,6 +227,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """When a temporary ban ends (ms)."""
     connected_at: int | None = None
     """When it was last connected; None while no device is linked."""
+    proxy: Proxy | None = None
+    """Through what its socket goes, if its tenant has a proxy for it."""
     epoch: int = 0
     """Fencing token of the last gateway that wrote the state; an older one is refused."""
 

@@ -1,10 +1,14 @@
 """An independent judge of events: the `jsonschema` package, by the schemas that are served."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
+
+judged: Counter[str] = Counter()
+"""Webhooks that were held against their schemas, by type."""
 
 _formats = FormatChecker(formats=())
 

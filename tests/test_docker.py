@@ -73,6 +73,7 @@ def test_an_image_installs_the_pins_of_its_plane(plane: str, tmp_path: Path) -> 
     names = {pin.partition("==")[0] for pin in pins}
     assert "msgspec" in names
     assert ("neonize" in names) == (plane == "gateway")
+    assert ("psycopg-binary" in names) == (plane == "gateway")
     assert not names & {"pynacl", "zapgate"}
 
 

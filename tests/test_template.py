@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandbox.aws import EmbeddedAws, template_path
-from shared import urls
+from shared import proxy, urls
 from shared.addresses import Denied
 from shared.env import Settings
 from tests.conftest import FreshStack
@@ -67,12 +67,23 @@ def actions(resources: dict[str, Resource], name: str) -> set[str]:
     }
 
 
+def chosen(values: list[Any], *, database: bool) -> list[dict[str, Any]]:
+    """A list of the container's, with the device store on EFS or in a database."""
+    picked = [
+        one["Fn::If"][1 if database else 2] if one.keys() == {"Fn::If"} else one for one in values
+    ]
+    return [one for one in picked if one != {"Ref": "AWS::NoValue"}]
+
+
 def environments(resources: dict[str, Resource]) -> dict[str, dict[str, Any]]:
     """Variable to value, of the function and of the gateway's container."""
     function = resources["ControlPlaneFunction"]["Properties"]
     return {
         "control_plane": function["Environment"]["Variables"],
-        "gateway": {one["Name"]: one["Value"] for one in gateway(resources)["Environment"]},
+        "gateway": {
+            one["Name"]: one["Value"]
+            for one in chosen(gateway(resources)["Environment"], database=False)
+        },
     }
 
 
@@ -102,10 +113,50 @@ def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
     watched = {
         (alarm["MetricName"], json.dumps(dimension["Value"]))
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        for dimension in alarm["Dimensions"]
+        for dimension in alarm.get("Dimensions", [])
         if dimension["Name"] == "QueueName"
     }
     assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
+
+
+def test_a_shard_that_nobody_holds_is_watched(resources: dict[str, Resource]) -> None:
+    """The line that gateways log is counted, and the count sets off an alarm."""
+    (counted,) = of_type(resources, "AWS::Logs::MetricFilter").values()
+    (metric,) = counted["MetricTransformations"]
+    assert '"shards.unheld"' in counted["FilterPattern"]
+    assert resources["ShardsUnheldAlarm"]["Properties"]["MetricName"] == metric["MetricName"]
+
+
+def test_the_most_shards_fit_a_stack(template: dict[str, Any]) -> None:
+    """CloudFormation takes 500 resources; this stack was made with sixteen shards."""
+    shards = [name for name in template["Resources"] if re.search(r"[a-z](\d+)$", name)]
+    each, most = len(shards) // 16, max(map(int, template["Mappings"]["ShardNumbers"]))
+    assert each == 2
+    assert len(template["Resources"]) + each * (most - 16) <= 500
+
+
+def test_who_comes_is_there_before_who_goes(resources: dict[str, Resource]) -> None:
+    """A deploy starts gateways before it stops others, and shards move once."""
+    rolling = resources["Gateway"]["Properties"]["DeploymentConfiguration"]
+    assert (rolling["MinimumHealthyPercent"], rolling["MaximumPercent"]) == (100, 200)
+    assert "ZAPGATE_BALANCE_SECONDS" in environments(resources)["gateway"]
+
+
+def test_what_is_on_a_network_file_system_has_no_write_ahead_log(
+    resources: dict[str, Resource],
+) -> None:
+    """EFS has no memory that its clients share, which SQLite's write-ahead log needs."""
+    assert environments(resources)["gateway"]["ZAPGATE_JOURNAL_MODE"] == "delete"
+
+
+def test_roles_reach_the_queue_of_every_shard(template: dict[str, Any]) -> None:
+    """A question mark is one digit; with four, the dead-letter queue would be one of them."""
+    most = max(len(str(int(count) - 1)) for count in template["Mappings"]["ShardNumbers"])
+    assert most == 3
+    for name, statement in statements(template["Resources"]):
+        arns = json.dumps(statement["Resource"])
+        marks = [n for n in range(1, 6) if f"-commands-{'?' * n}.fifo" in arns]
+        assert marks in ([], list(range(1, most + 1))), name
 
 
 def test_no_role_may_do_everything_or_touch_everything(resources: dict[str, Resource]) -> None:
@@ -172,7 +223,22 @@ def test_every_variable_is_one_the_planes_read(resources: dict[str, Resource]) -
     known = {f"ZAPGATE_{field.upper()}" for field in Settings.__struct_fields__}
     for variables in environments(resources).values():
         assert set(variables) - FOREIGN <= known
-    assert {secret["Name"] for secret in gateway(resources)["Secrets"]} == {"ZAPGATE_SECRET"}
+    secrets = chosen(gateway(resources)["Secrets"], database=False)
+    assert {secret["Name"] for secret in secrets} == {"ZAPGATE_SECRET"}
+
+
+def test_a_database_takes_the_place_of_the_file_system(resources: dict[str, Resource]) -> None:
+    """Its URL is a secret, which ECS hands in: no variable tells another store."""
+    container = gateway(resources)
+    secrets = chosen(container["Secrets"], database=True)
+    given = chosen(container["Environment"], database=True)
+    names = [one["Name"] for one in (*secrets, *given)]
+    assert len(names) == len(set(names))
+    (url,) = [one for one in secrets if one["Name"] == "ZAPGATE_DEVICE_STORE"]
+    assert url["ValueFrom"] == {"Ref": "DeviceStoreSecretArn"}
+    assert actions(resources, "GatewayDatabase") == {"secretsmanager:GetSecretValue"}
+    door = resources["DatabaseDoor"]["Properties"]
+    assert (door["FromPort"], door["CidrIp"]) == (5432, {"Ref": "VpcCidr"})
 
 
 def test_the_planes_agree_on_where_things_are(resources: dict[str, Resource]) -> None:
@@ -216,20 +282,20 @@ def test_the_gateway_is_confined(resources: dict[str, Resource]) -> None:
     assert any("/healthz" in word for word in container["HealthCheck"]["Command"])
     (devices, _) = resources["GatewayTask"]["Properties"]["Volumes"]
     assert devices["EFSVolumeConfiguration"]["TransitEncryption"] == "ENABLED"
+    assert environments(resources)["gateway"]["ZAPGATE_JOURNAL_MODE"] == "delete"
 
 
 def test_a_gateway_dials_https_and_its_own_network_only(resources: dict[str, Resource]) -> None:
-    """Nothing comes in, and only the ports that a webhook's URL may name leave the VPC."""
+    """Nothing comes in; what webhooks' and proxies' URLs may name leaves the VPC, and no more."""
     network = resources["GatewayNetwork"]["Properties"]
     assert "SecurityGroupIngress" not in network
     abroad = [
         rule for rule in network["SecurityGroupEgress"] if rule.get("CidrIp") != {"Ref": "VpcCidr"}
     ]
-    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == {
-        (port, port) for port in urls.PORTS
-    }
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == set(proxy.PORTS)
+    assert all(any(first <= port <= last for first, last in proxy.PORTS) for port in urls.PORTS)
     assert all("CidrIp" in rule or "CidrIpv6" in rule for rule in abroad)
-    assert len(abroad) == 2 * len(urls.PORTS), "over IPv4 and IPv6"
+    assert len(abroad) == 2 * len(proxy.PORTS), "over IPv4 and IPv6"
     (door,) = resources["DeviceStoreNetwork"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] == {"Fn::GetAtt": ["GatewayNetwork", "GroupId"]}
 

@@ -8,7 +8,6 @@ its own call.
 import asyncio
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
@@ -19,6 +18,7 @@ from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, 
 from gateway.host.disconnects import Verdict
 from gateway.host.events import Notice, read
 from gateway.host.journal import MOST_HELD, Journal
+from gateway.host.store import EXIT_STORE, StoreFailed
 from shared import clock
 from shared.logs import fields
 from shared.session import Trigger
@@ -30,8 +30,6 @@ LOOKUP_LIMIT: Final = 2.0
 QUIET: Final = 0.2
 """Seconds without an event after which those that were under way count as taken."""
 DRAIN_LIMIT: Final = 3.0
-EXIT_DISK: Final = 74
-"""EX_IOERR: the journal cannot be written, so no further event may be taken."""
 
 
 class Intake:
@@ -54,12 +52,24 @@ class Intake:
         self._number_of = number_of
         self._loop = asyncio.get_running_loop()
         self._last_event = 0.0
+        self._since: float | None = None
         self._lookup = asyncio.Event()
 
     def take(self, code: int, payload: bytes) -> None:
         """An event, on the library's thread: once this returns, WhatsApp may forget it."""
-        self._last_event = time.monotonic()
-        now = clock.millis()
+        self._last_event = self._since = time.monotonic()
+        try:
+            self._take(code, payload, clock.millis())
+        finally:
+            self._last_event, self._since = time.monotonic(), None
+
+    @property
+    def taking_for(self) -> float:
+        """Seconds the event in hand has taken, 0 without one."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _take(self, code: int, payload: bytes, now: int) -> None:
         try:
             notice = read(code, payload, now)
         except Exception:  # nobody above us would hear of it: the library's caller drops errors
@@ -67,12 +77,10 @@ class Intake:
             return
         try:
             self._enter(notice, now)
-        except sqlite3.Error:
-            # Nothing may be acknowledged that is not saved. A new process tries the disk again.
+        except StoreFailed:
+            # Nothing may be acknowledged that is not saved. A new process tries it again.
             log.exception("journal.failed", extra=fields(code=code))
-            os._exit(EXIT_DISK)
-        finally:
-            self._last_event = time.monotonic()
+            os._exit(EXIT_STORE)
 
     def _enter(self, notice: Notice | None, now: int) -> None:
         match notice:

@@ -56,6 +56,28 @@ _OPEN: Final = (
     "SELECT message_id, recipient, secret, on_uncertain, begun_at, sequence"
     " FROM orders WHERE sequence IS NULL ORDER BY begun_at"
 )
+_BEGIN: Final = (
+    "INSERT INTO orders VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (message_id) DO UPDATE SET"
+    " recipient = excluded.recipient, secret = excluded.secret,"
+    " on_uncertain = excluded.on_uncertain, begun_at = excluded.begun_at, sequence = NULL"
+)
+_SETTLE: Final = (
+    "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (message_id) DO UPDATE SET sequence = excluded.sequence"
+)
+_SENT: Final = (
+    "INSERT INTO sent VALUES (?, ?, ?, ?, ?) ON CONFLICT (whatsapp_id) DO UPDATE SET"
+    " message_id = excluded.message_id, recipient = excluded.recipient,"
+    " status = excluded.status, at = excluded.at"
+)
+_EARLY: Final = (
+    "INSERT INTO early VALUES (?, ?)"
+    " ON CONFLICT (whatsapp_id) DO UPDATE SET status = excluded.status"
+)
+_SEEN: Final = (
+    "INSERT INTO seen SELECT coalesce(max(number), 0) + 1, ? FROM seen WHERE true"
+    " ON CONFLICT (key) DO NOTHING RETURNING number"
+)
 _messages: Final = msgspec.json.Decoder(ReceivedMessage)
 
 
@@ -86,8 +108,9 @@ class Journal(Ledger):
             if not self._first(key, claim=final):
                 return False
             self.db.execute(
-                "INSERT INTO held (message, at) VALUES (?, ?)",
-                (msgspec.json.encode(message), now),
+                "INSERT INTO held SELECT coalesce(max(number), 0) + 1, ?, ? FROM held",
+                msgspec.json.encode(message),
+                now,
             )
         return True
 
@@ -95,8 +118,8 @@ class Journal(Ledger):
         """Messages that wait for a number, oldest first."""
         with self.lock:
             rows = self.db.execute(
-                "SELECT number, message, at FROM held ORDER BY number LIMIT ?", (MOST_HELD + 1,)
-            ).fetchall()
+                "SELECT number, message, at FROM held ORDER BY number LIMIT ?", MOST_HELD + 1
+            )
         return [
             Held(number=number, message=_messages.decode(message), at=at)
             for number, message, at in rows
@@ -105,7 +128,7 @@ class Journal(Ledger):
     def holding(self) -> bool:
         """Whether any message waits: the next one must not overtake it."""
         with self.lock:
-            return self.db.execute("SELECT EXISTS (SELECT 1 FROM held)").fetchone()[0] == 1
+            return bool(self.db.execute("SELECT 1 FROM held LIMIT 1"))
 
     def release_all(self, now: int) -> None:
         """Append what was held as it is: nobody is left to look the numbers up."""
@@ -116,8 +139,7 @@ class Journal(Ledger):
     def release(self, number: int, message: ReceivedMessage, now: int) -> None:
         """Append a message that was held, as it is now."""
         with self.write():
-            gone = self.db.execute("DELETE FROM held WHERE number = ?", (number,)).rowcount
-            if gone:
+            if self.db.execute("DELETE FROM held WHERE number = ? RETURNING number", number):
                 self.put(lambda mark: arrival(self.session, message, mark), now)
 
     # Messages that are sent.
@@ -130,21 +152,19 @@ class Journal(Ledger):
         """Write down the intent to send, before anything is handed over."""
         with self.write():
             self.db.execute(
-                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, NULL)",
-                (
-                    order.message_id,
-                    order.recipient,
-                    order.secret,
-                    order.on_uncertain,
-                    order.begun_at,
-                ),
+                _BEGIN,
+                order.message_id,
+                order.recipient,
+                order.secret,
+                order.on_uncertain,
+                order.begun_at,
             )
 
     def withdraw(self, message_id: MessageId) -> None:
         """Forget an intent of which it is certain that nothing went out."""
         with self.write():
             self.db.execute(
-                "DELETE FROM orders WHERE message_id = ? AND sequence IS NULL", (message_id,)
+                "DELETE FROM orders WHERE message_id = ? AND sequence IS NULL", message_id
             )
 
     def unsettled(self) -> list[Order]:
@@ -163,21 +183,17 @@ class Journal(Ledger):
             self.put(lambda mark: outcome(self.session, change, mark), now)
             settled = self.last
             self.db.execute(
-                "INSERT INTO orders VALUES (?, ?, x'', ?, ?, ?)"
-                " ON CONFLICT (message_id) DO UPDATE SET sequence = excluded.sequence",
-                (change.message_id, change.to, OnUncertain.REPORT, now, settled),
+                _SETTLE, change.message_id, change.to, b"", OnUncertain.REPORT, now, settled
             )
             if change.whatsapp_id is not None:
                 self.db.execute(
-                    "INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?)",
-                    (change.whatsapp_id, change.message_id, change.to, change.status, now),
+                    _SENT, change.whatsapp_id, change.message_id, change.to, change.status, now
                 )
                 early = self.db.execute(
-                    "DELETE FROM early WHERE whatsapp_id = ? RETURNING status",
-                    (change.whatsapp_id,),
-                ).fetchone()
-                if early is not None:
-                    self._advance(change.whatsapp_id, MessageStatus(early[0]), now)
+                    "DELETE FROM early WHERE whatsapp_id = ? RETURNING status", change.whatsapp_id
+                )
+                for (status,) in early:
+                    self._advance(change.whatsapp_id, MessageStatus(status), now)
             if not any(self._orders(_OPEN)):
                 self.db.execute("DELETE FROM early")
         return settled
@@ -190,53 +206,48 @@ class Journal(Ledger):
         with self.write():
             if self._advance(whatsapp_id, status, now):
                 return True
-            known = self.db.execute(
-                "SELECT 1 FROM sent WHERE whatsapp_id = ?", (whatsapp_id,)
-            ).fetchone()
-            if known is None and any(self._orders(_OPEN)):
+            known = self.db.execute("SELECT 1 FROM sent WHERE whatsapp_id = ?", whatsapp_id)
+            if not known and any(self._orders(_OPEN)):
                 # It may be of the message in hand, whose id is known only when it is settled.
-                row = self.db.execute(
-                    "SELECT status FROM early WHERE whatsapp_id = ?", (whatsapp_id,)
-                ).fetchone()
-                if row is None or RANK[status] > RANK[MessageStatus(row[0])]:
-                    self.db.execute(
-                        "INSERT OR REPLACE INTO early VALUES (?, ?)", (whatsapp_id, status)
-                    )
+                early = self.db.execute(
+                    "SELECT status FROM early WHERE whatsapp_id = ?", whatsapp_id
+                )
+                if not early or RANK[status] > RANK[MessageStatus(early[0][0])]:
+                    self.db.execute(_EARLY, whatsapp_id, status)
             return False
 
     def forget_old(self, now: int) -> None:
         """Drop what can no longer matter."""
         with self.write():
-            self.db.execute("DELETE FROM sent WHERE at < ?", (now - REMEMBERED,))
+            self.db.execute("DELETE FROM sent WHERE at < ?", now - REMEMBERED)
             self.db.execute(
                 "DELETE FROM orders WHERE begun_at < ? AND sequence IS NOT NULL",
-                (now - REMEMBERED,),
+                now - REMEMBERED,
             )
             self.db.execute(
-                "DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (MOST_SEEN,)
+                "DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", MOST_SEEN
             )
 
     def _first(self, key: str, *, claim: bool) -> bool:
         if not claim:
-            row = self.db.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone()
-            return row is None
-        added = self.db.execute("INSERT OR IGNORE INTO seen (key) VALUES (?)", (key,))
-        return added.rowcount == 1
+            return not self.db.execute("SELECT 1 FROM seen WHERE key = ?", key)
+        return bool(self.db.execute(_SEEN, key))
 
     def _advance(self, whatsapp_id: str, status: MessageStatus, now: int) -> bool:
-        row = self.db.execute(
-            "SELECT message_id, recipient, status FROM sent WHERE whatsapp_id = ?", (whatsapp_id,)
-        ).fetchone()
-        if row is None or RANK[status] <= RANK[MessageStatus(row[2])]:
+        rows = self.db.execute(
+            "SELECT message_id, recipient, status FROM sent WHERE whatsapp_id = ?", whatsapp_id
+        )
+        if not rows or RANK[status] <= RANK[MessageStatus(rows[0][2])]:
             return False
-        change = MessageChange(message_id=row[0], status=status, to=row[1], whatsapp_id=whatsapp_id)
+        message_id, to, _ = rows[0]
+        change = MessageChange(message_id=message_id, status=status, to=to, whatsapp_id=whatsapp_id)
         self.put(lambda mark: outcome(self.session, change, mark), now)
-        self.db.execute("UPDATE sent SET status = ? WHERE whatsapp_id = ?", (status, whatsapp_id))
+        self.db.execute("UPDATE sent SET status = ? WHERE whatsapp_id = ?", status, whatsapp_id)
         return True
 
-    def _orders(self, query: str, *values: object) -> Iterator[Order]:
+    def _orders(self, query: str, *values: str) -> Iterator[Order]:
         with self.lock:
-            rows = self.db.execute(query, values).fetchall()
+            rows = self.db.execute(query, *values)
         return (
             Order(
                 message_id=MessageId(message_id),

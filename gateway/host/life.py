@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import logging
 import os
+import random
 import signal
 import socket
 import time
@@ -31,16 +32,20 @@ from gateway.frames import (
     Settled,
     Stop,
     ToHost,
+    Watch,
 )
-from gateway.host import disconnects
+from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
 from gateway.host.convert import Account
-from gateway.host.disconnects import Fate, Verdict
+from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
+from gateway.host.hearing import heard_ago, port_of
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
-from gateway.host.paths import LAST_WORDS
+from gateway.host.place import LAST_WORDS, place
 from gateway.host.sender import Sender, settle_interrupted
-from gateway.host.socket import DIGITS, Socket, dsn
+from gateway.host.socket import DIGITS, Socket
+from gateway.host.store import EXIT_STORE, StoreFailed
+from gateway.host.watches import Watches
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -57,20 +62,14 @@ WINDOW: Final = 500
 _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below, and between two pulses."""
+LOOKS: Final = 3
+"""Looks at the connection itself in the time it may be missing."""
 PRUNE_EVERY: Final = 3600.0
 """Seconds between two looks at what the journal, and the library's prints, may forget."""
 LARGEST_LAST_WORDS: Final = 1024 * 1024
 """Bytes of the library's prints, which nobody reads before it aborts."""
 BEGIN_LIMIT: Final = 10.0
 """Seconds until the first frame."""
-FIRST_WORD: Final = 90.0
-"""Seconds from the dial to a QR or a login. The library waits for ever for a proxy that takes the
-connection and never answers."""
-LOGIN_AFTER_PAIRING: Final = 45.0
-"""Seconds from the phone's confirmation to the first login: if its one dial fails, the library
-does not try again and says nothing."""
-DISCONNECTED_LIMIT: Final = 300.0
-"""Seconds without a login after which a new process dials: a dial may hang for ever."""
 SEND_GRACE: Final = 5.0
 """Seconds the send in hand gets to end before the socket is closed."""
 LOGIN_TO_LEAVE: Final = 15.0
@@ -103,9 +102,13 @@ async def _live(end: socket.socket) -> None:
         log.error("host.not_begun")
         os._exit(EXIT_ALONE)
     begin = frames[0]
-    set_aside_stderr(Path(begin.folder) / LAST_WORDS)
+    set_aside_stderr(Path(begin.scratch) / LAST_WORDS)
     log.info("host.begun", extra=fields(session_id=begin.session.id, pid=os.getpid()))
-    await Host(begin, channel, frames[1:]).run()
+    try:
+        await Host(begin, channel, frames[1:]).run()
+    except* StoreFailed as error:
+        log.error("journal.unavailable", extra=fields(why=repr(error.exceptions[0])))  # noqa: TRY400 (the text says all)
+        os._exit(EXIT_STORE)
 
 
 def set_aside_stderr(path: Path) -> None:
@@ -173,25 +176,25 @@ class Host:
         self._begin = begin
         self._channel = channel
         self._frames = frames
-        folder = Path(begin.folder)
-        self._store = Path(begin.store)
+        self._store = place(
+            begin.store, begin.session, mode=begin.journal_mode, sync=begin.journal_sync
+        )
         self._journal = Journal(
-            folder,
-            begin.session,
-            mint=lambda: EventId(clock.mint(ids.EVENT)),
-            mode=begin.journal_mode,
-            sync=begin.journal_sync,
+            self._store, begin.session, mint=lambda: EventId(clock.mint(ids.EVENT))
         )
         self._loop = asyncio.get_running_loop()
         self._connected = asyncio.Event()
         self._confirmed = False
         self._library_ended = False
+        self._watches = Watches(begin.limits, random.random())  # noqa: S311 (jitter, not a secret)
+        self._watch: Watch | None = None
+        self._port = port_of(begin.proxy)
+        self._heard_ago: float | None = None
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Stop | None] = self._loop.create_future()
         self._lease = Lease(begin.until)
-        self._login_due = time.monotonic() + FIRST_WORD
         first = self._journal.after(0, 1)
         self._passed_on = first[0].sequence - 1 if first else self._journal.last
         self._recorded = self._passed_on
@@ -243,11 +246,12 @@ class Host:
     async def _connect(self) -> None:
         begin = self._begin
         wire = Socket(
-            name=dsn(self._store, begin.journal_mode, sync=begin.journal_sync),
+            name=self._store.name,
             uuid=begin.session.id,
             take=self._intake.take,
             offer=self._on_qr,
             status=self._on_status,
+            error=self._on_error,
         )
         if begin.prelude:
             importlib.import_module(begin.prelude).install()
@@ -255,8 +259,8 @@ class Host:
         # Loading may take longer than a lease on a busy machine; nothing was connected meanwhile.
         await self._lease.good()
         self._lease.enforce()
-        self._login_due = time.monotonic() + FIRST_WORD
-        if self._journal.session.connected_at is not None and not self._store.exists():
+        self._watches.dialled(time.monotonic())
+        if self._journal.session.connected_at is not None and not self._store.has_credentials():
             # The library would make a new device, and the session would seem to want pairing.
             self._library_ended = True
             self._judge(disconnects.NO_STORE)
@@ -283,14 +287,17 @@ class Host:
                 case Trigger.CONNECT:
                     self._attempt.end()
                     self._connected.set()
+                    self._watches.connected()
                 case Trigger.PAIRED:
                     self._attempt.end()
                     self._confirmed = True
-                    self._login_due = time.monotonic() + LOGIN_AFTER_PAIRING
+                    self._watches.paired(time.monotonic())
                 case _:
-                    if self._connected.is_set():
-                        self._login_due = time.monotonic() + DISCONNECTED_LIMIT
                     self._connected.clear()
+                    if verdict.change == SILENT.change:
+                        self._watch = self._watch or Watch.SILENCE
+                    elif (often := self._watches.dropped(time.monotonic())) is not None:
+                        self._bark(often)
             self._pulse()
         if verdict.fate is not Fate.STAY:
             self._end(None)
@@ -315,9 +322,28 @@ class Host:
             return
         why = disconnects.words(ended.result() or "the library stopped")
         log.error("host.library_ended", extra=fields(why=DIGITS.sub("…", why)))
-        self._judge(disconnects.undialled(why))
+        if self._connected.is_set():
+            self._watch = Watch.DEAF
+        self._judge(disconnects.gave_up(why, clock.millis()))
+
+    def _bark(self, watch: Watch) -> None:
+        """The time of a watch is over."""
+        if self._ended.done():
+            return
+        log.error("host.watch", extra=fields(watch=watch.value))
+        self._watch = watch
+        self._judge(WATCHES[watch])
+
+    def _on_error(self, words: str) -> None:
+        """The library logged an error. Of a dial that failed again it says nothing else."""
+        if self._begin.proxied and not self._connected.is_set() and not self._ended.done():
+            verdict = proxies.blamed(disconnects.undialled(disconnects.words(words)))
+            if verdict.change is not None and verdict.change.reason is Reason.PROXY_FAILED:
+                self._judge(verdict)
 
     def _judge(self, verdict: Verdict) -> None:
+        if self._begin.proxied:
+            verdict = proxies.blamed(verdict)
         self._intake.follow(verdict, clock.millis())
         self._wake.set()
         self._obey(verdict)
@@ -381,6 +407,7 @@ class Host:
         """Say that we live, forget what is recorded, and watch for WhatsApp's silence."""
         forgotten = self._recorded
         prune_at = time.monotonic() + PRUNE_EVERY
+        hear_at = 0.0
         while True:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
@@ -391,12 +418,20 @@ class Host:
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
+            if now >= hear_at:
+                hear_at = now + self._begin.limits.unconnected / LOOKS
+                self._heard_ago = heard_ago(self._port)
+                self._look(self._watches.hearing(now, self._heard_ago))
+            self._journal.check()
             self._pulse()
-            waits_for_phone = self._waits_for_phone
-            if waits_for_phone and self._attempt.overdue():
+            if not self._waits_for_phone:
+                self._look(self._watches.login(now, sending=self._sender.sending_for > 0))
+            elif self._attempt.overdue():
                 self._on_status("timeout")
-            elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
-                self._judge(SILENT)
+
+    def _look(self, watch: Watch | None) -> None:
+        if watch is not None:
+            self._bark(watch)
 
     @property
     def _waits_for_phone(self) -> bool:
@@ -409,6 +444,8 @@ class Host:
                 connected=self._connected.is_set(),
                 sending_for=self._sender.sending_for,
                 journal_depth=self._journal.last - self._recorded,
+                taking_for=self._intake.taking_for,
+                heard_ago=self._heard_ago,
             )
         )
 
@@ -421,6 +458,11 @@ class Host:
     async def _close(self, stop: Stop | None) -> None:
         """Close the socket, take what is under way, journal the end, and say goodbye."""
         self._sender.stop()
+        if stop is None and self._watch in _STILL_OPEN:
+            # What comes over it from now on would be lost with this process: WhatsApp is told by
+            # the library that it was received.
+            await _within(DISCONNECT_LIMIT, self._line().disconnect())
+            await self._intake.quiet()
         if stop is not None:
             await _within(SEND_GRACE, self._sender.idle.wait())
             detail = None
@@ -437,7 +479,10 @@ class Host:
                 self._journal.change(STOPPED, clock.millis())
         self._wake.set()
         await _within(FLUSH_LIMIT, self._flushed())
-        await _within(FLUSH_LIMIT, self._channel.send(Farewell(asked=stop is not None)))
+        await _within(FLUSH_LIMIT, self._channel.send(self._farewell(stop)))
+
+    def _farewell(self, stop: Stop | None) -> Farewell:
+        return Farewell(asked=stop is not None, watch=None if stop is not None else self._watch)
 
     async def _log_out(self) -> str | None:
         """Remove the device from the account; in words why not, if that failed."""
@@ -464,8 +509,9 @@ class Host:
             await asyncio.sleep(0.01)
 
 
+_STILL_OPEN: Final = {Watch.SILENCE, Watch.DEAF}
+"""Watches that end a host whose connection may still be, or be again, a good one."""
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-SILENT: Final = disconnects.undialled("WhatsApp was silent for too long")
 
 
 def _logged_out(detail: str | None) -> Change:

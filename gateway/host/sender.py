@@ -6,16 +6,14 @@ handing it over and WhatsApp's answer. Without a connection it waits, until its 
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final, assert_never
 
 from gateway.frames import Send
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import EXPIRED, UNFIT, Refused, Unknown, Unsent, judge
-from gateway.host.traces import whatsapp_id
+from gateway.host.store import Store, StoreFailed
 from gateway.host.wire import Undelivered
 from shared import clock
 from shared.commands import SendMessage
@@ -37,15 +35,15 @@ Transmit = Callable[[str, str, bytes], Awaitable[str]]
 """Recipient, text and secret to the WhatsApp id. Raises Undelivered."""
 
 
-def settle_interrupted(journal: Journal, store: Path, now: int, *, again: bool) -> None:
+def settle_interrupted(journal: Journal, store: Store, now: int, *, again: bool) -> None:
     """Decide the intents that a host left without an outcome, before anything else is sent.
 
     `again` says that whoever ordered them has had no answer and orders them again, to a host.
     """
     for order in journal.unsettled():
         try:
-            trace, known = whatsapp_id(store, order.secret), True
-        except sqlite3.Error:
+            trace, known = store.whatsapp_id(order.secret), True
+        except StoreFailed:
             trace, known = None, False
         log.warning(
             "send.interrupted",
@@ -71,7 +69,7 @@ class Sender:
         self,
         journal: Journal,
         *,
-        store: Path,
+        store: Store,
         transmit: Transmit,
         connected: asyncio.Event,
         settled: Callable[[Order], None],
@@ -202,8 +200,8 @@ class Sender:
 
     def _doubt(self, command: SendMessage, secret: bytes) -> None:
         try:
-            trace = whatsapp_id(self._store, secret)
-        except sqlite3.Error:
+            trace = self._store.whatsapp_id(secret)
+        except StoreFailed:
             trace = None
         self._settle(command, MessageStatus.UNCERTAIN, trace)
 

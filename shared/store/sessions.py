@@ -5,10 +5,12 @@ the gateway what is (`state` and what goes with it), fenced by the epoch of its 
 """
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from shared import clock
 from shared.aws import Op
 from shared.ids import SessionId, TenantId
+from shared.proxy import Proxy
 from shared.session import Desired, Pairing, Reason, Session, SessionState
 from shared.store import keys
 from shared.store.dynamo import (
@@ -69,12 +71,31 @@ def find(shard: int, session_id: SessionId) -> Op[Page[Session]]:
     return query(keys.shard_index(shard), Session, Range(limit=1), between=only_it, index=True)
 
 
-def rename(tenant_id: TenantId, session_id: SessionId, name: str, now: int) -> Op[bool]:
-    return update(
-        keys.session(tenant_id, session_id),
-        setting({"name": name, "updated_at": now}),
-        _NOT_DELETED,
-    ).alone()
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant changes of a session, at a time."""
+
+    at: int
+    name: str | UnsetType = UNSET
+    proxy: Proxy | UnsetType | None = UNSET
+
+    def of(self, session: Session) -> Session:
+        """The session as it is then."""
+        return msgspec.structs.replace(
+            session,
+            updated_at=self.at,
+            name=session.name if self.name is UNSET else self.name,
+            proxy=session.proxy if self.proxy is UNSET else self.proxy,
+        )
+
+
+def change(tenant_id: TenantId, session_id: SessionId, changes: Changes) -> Op[bool]:
+    """Write what is given, and nothing else. False where the session is gone or going."""
+    values: dict[str, object] = {"updated_at": changes.at}
+    if changes.name is not UNSET:
+        values["name"] = changes.name
+    if changes.proxy is not UNSET:
+        values["proxy"] = msgspec.to_builtins(changes.proxy, builtin_types=(bytes,))
+    return update(keys.session(tenant_id, session_id), setting(values), _NOT_DELETED).alone()
 
 
 def desire(

@@ -69,6 +69,7 @@ async def test_a_gateway_that_won_hundreds_starts_them_gently_and_in_turn(
         settings=Settings(device_store=str(tmp_path)),
         record=record,
         offer=lambda _, __: asyncio.sleep(0),
+        store_away=lambda _: asyncio.sleep(0),
         now=clock.millis,
         until=lease,
     )

@@ -116,8 +116,8 @@ async def test_a_host_without_a_lease_is_ended(nursery: Nursery, tmp_path: Path)
     child.channel.post(
         Begin(
             session=new_session(),
-            folder=str(folder),
-            store=str(folder / "device.db"),
+            store=str(tmp_path),
+            scratch=str(folder),
             proxy=f"http://127.0.0.1:{silent.getsockname()[1]}",
             until=until,
         )

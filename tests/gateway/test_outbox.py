@@ -29,7 +29,7 @@ from shared.events import (
 )
 from shared.ids import EventId, MessageId, TenantId
 from shared.message import Message, MessageStatus, Text
-from shared.session import Pairing, Session, SessionState
+from shared.session import Pairing, Reason, Session, SessionState
 from shared.store import deliveries, events, messages, sessions
 from shared.store.dynamo import Range
 from shared.store.events import LATEST, StoredEvent
@@ -224,6 +224,21 @@ async def test_a_late_writer_is_fenced(world: World) -> None:
     row = await world.read_session(session)
     assert (row.state, row.epoch, row.phone_number) == (SessionState.CONNECTED, 6, "+4915112345678")
     assert row.connected_at is not None
+
+
+async def test_a_store_that_is_away_is_said_in_the_row(world: World) -> None:
+    """Its event cannot be counted yet. A state of rest stays, and a late gateway says nothing."""
+    tenant_id = await world.tenant()
+    connected = await world.session(tenant_id, state=SessionState.CONNECTED, epoch=5)
+    stopped = await world.session(tenant_id, state=SessionState.STOPPED)
+    async with opened(world) as box:
+        await box.outbox.store_away(msgspec.structs.replace(connected, epoch=4))
+        assert (await world.read_session(connected)).state is SessionState.CONNECTED
+        await box.outbox.store_away(connected)
+        await box.outbox.store_away(stopped)
+    row = await world.read_session(connected)
+    assert (row.state, row.reason) == (SessionState.RECONNECTING, Reason.STORE_UNAVAILABLE)
+    assert (await world.read_session(stopped)).state is SessionState.STOPPED
 
 
 async def test_a_deleted_session_fences_nobody(world: World) -> None:

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from gateway import recorder as recorders
-from gateway.aside import FILE, Aside
+from gateway.aside import Aside
 from gateway.changes import Change, Mark, announce
 from gateway.frames import Entry
+from gateway.host.folder import ASIDE, Folder
 from gateway.recorder import BATCH, REFUSALS, Recorder
 from shared import clock, ids
 from shared.errors import Unavailable
@@ -126,10 +127,10 @@ async def test_an_entry_that_is_always_refused_stops_no_other() -> None:
 async def test_what_is_set_aside_is_on_the_disk_and_counted(tmp_path: Path) -> None:
     """People find the event whole, with the reason; nobody else may read it."""
     session = new_session()
-    aside = Aside(lambda _: tmp_path, clock.millis)
+    aside = Aside(lambda _: Folder(tmp_path), clock.millis)
     (entry,) = entries(session, 4, 4)
     await aside.put(session, entry, ValueError("ValidationException"))
-    path = tmp_path / FILE
+    path = tmp_path / ASIDE
     (line,) = path.read_bytes().splitlines()
     found = msgspec.json.decode(line)
     assert found["why"] == "ValueError: ValidationException"

@@ -11,10 +11,12 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from gateway.__main__ import MISCONFIGURED
 from sandbox.aws import StackEnvironment
 from sandbox.processes import free_port, inherited
 from tests.gateway.conftest import FreshStack
 from tests.gateway.waiting import until
+from tests.postgres import DatabaseServer
 
 
 class Process:
@@ -51,7 +53,7 @@ class Process:
 
 
 @asynccontextmanager
-async def started(environment: Mapping[str, str], devices: Path) -> AsyncGenerator[Process]:
+async def started(environment: Mapping[str, str], devices: Path | str) -> AsyncGenerator[Process]:
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -130,3 +132,16 @@ async def test_a_gateway_that_cannot_end_is_ended() -> None:
         process.send_signal(signal.SIGTERM)
         await process.communicate()
     assert process.returncode == 1
+
+
+async def test_a_device_store_that_only_a_person_can_mend_ends_it(
+    fresh_stack: FreshStack, postgres: DatabaseServer
+) -> None:
+    """With the exit code that says so, the variable's name and no password."""
+    wrong = postgres.url().replace("s3cret", "wr0ng")
+    async with started(fresh_stack(Shards="1").environment, wrong) as gateway:
+        async with asyncio.timeout(15):
+            _, err = await gateway.process.communicate()
+    assert gateway.process.returncode == MISCONFIGURED
+    assert b"ZAPGATE_DEVICE_STORE" in err
+    assert b"wr0ng" not in err

@@ -32,9 +32,11 @@ from shared.delivery import Delivery, DeliveryState
 from shared.errors import NotHeld, Unavailable
 from shared.ids import CommandId, MessageId, SessionId
 from shared.message import Failure, FailureCode, Message, MessageStatus, Text
+from shared.proxy import Proxy
 from shared.session import Desired, Session, SessionState, Trigger
 from shared.store import deliveries, messages, sessions, tenants, webhooks
 from shared.store.dynamo import KeyRow, Range, query
+from shared.store.sessions import Changes
 from shared.tenant import ApiKey, TenantStatus
 from shared.webhook import Endpoint
 from tests.gateway.conftest import World
@@ -449,6 +451,26 @@ async def test_overtaken_commands_do_nothing(world: World) -> None:
         await until(lambda: shard.counted('zapgate_commands_total{command="session.st') == 3)
         assert shard.hosts.holds(session.id)
         assert not shard.hosts.holds(stopped.id)
+
+
+async def test_a_session_that_runs_dials_anew(world: World) -> None:
+    """Held here, or about to be: it is begun again from its row. One at rest stays there."""
+    tenant_id = await world.tenant()
+    resting = [
+        await world.session(tenant_id, state=SessionState.FAILED),
+        await world.session(tenant_id, state=SessionState.STOPPED, desired=Desired.STOPPED),
+    ]
+    async with served(world) as shard:
+        session = await running(world, shard)
+        kept = Proxy(b"sealed", "http://proxy.example.com:1")
+        changes = Changes(at=clock.millis(), proxy=kept)
+        await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
+        for each in (*resting, session):
+            await shard.order(StartSession(**base(each), redial=True))
+        await until(lambda: shard.counted('zapgate_commands_total{command="session.start') == 4)
+        # It was never connected: a code is asked for again.
+        assert shard.hosts.told[1:] == [("start", session.id, 3, session.phone_number, True)]
+        assert not any(shard.hosts.holds(each.id) for each in resting)
 
 
 async def test_start_stop_and_log_out(world: World) -> None:

@@ -12,15 +12,21 @@ import pytest
 from gateway.aside import Aside
 from gateway.frames import Entry
 from gateway.gate import Gate
+from gateway.host.folder import Folder
 from gateway.host.journal import Journal, Order
+from gateway.host.place import place
 from gateway.host.refusals import ENDED
+from gateway.host.store import StoreFailed
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
+from gateway.weather import FEW, Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
-from shared.errors import Malformed, Misconfigured, NotHeld
+from shared.errors import Malformed, NotHeld
 from shared.events import MessageUncertain
 from shared.ids import EventId, SessionId, TenantId
 from shared.message import OnUncertain
@@ -38,15 +44,10 @@ def supervisor(store: str) -> Supervisor:
         settings=Settings(device_store=store),
         record=_never,
         offer=_never,
+        store_away=_never,
         now=clock.millis,
         until=lambda _: None,
     )
-
-
-async def test_a_store_that_is_not_supported_yet_is_refused() -> None:
-    """Better than half-working: credentials in a database need more than a URL."""
-    with pytest.raises(Misconfigured, match="ZAPGATE_DEVICE_STORE"):
-        supervisor("postgresql://db.example/devices")
 
 
 async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
@@ -83,6 +84,14 @@ async def test_silent_hosts_are_told(
     assert here.matter() == matter
 
 
+async def test_an_outage_is_told(tmp_path: Path) -> None:
+    """Most sessions do not get through to WhatsApp: nobody's own trouble."""
+    here = supervisor(str(tmp_path))
+    for each in range(FEW):
+        here._house.weather.missed(SessionId(f"ses_{each}"), lambda: None)  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+    assert here.matter() == "5 of 0 do not get through to WhatsApp"
+
+
 async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
     """A host was killed in a send, and its session is stopped before another one starts."""
     session, stored = new_session(), list[Entry]()
@@ -94,13 +103,13 @@ async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> Non
         settings=Settings(device_store=str(tmp_path)),
         record=record,
         offer=_never,
+        store_away=_never,
         now=clock.millis,
         until=lambda _: None,
     )
     command = order(session, "+4915112345679", "hello", OnUncertain.RESEND)
-    folder = tmp_path / session.tenant_id / session.id
-    folder.mkdir(parents=True)
-    with Journal(folder, session, mint=lambda: EventId(clock.mint(ids.EVENT))) as journal:
+    store = place(str(tmp_path), session)
+    with Journal(store, session, mint=lambda: EventId(clock.mint(ids.EVENT))) as journal:
         journal.begin(
             Order(
                 message_id=command.message_id,
@@ -129,7 +138,7 @@ async def test_what_cannot_be_erased_is_not_said_to_be(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", keep)
-        with pytest.raises(PermissionError):
+        with pytest.raises(StoreFailed):
             await here.erase(session)
     await here.erase(session)
     assert not folder.exists()
@@ -186,16 +195,21 @@ def test_a_folder_is_named_by_ids_only(
     house = House(
         settings=Settings(device_store=str(tmp_path)),
         nursery=Nursery(for_hosts({}), "INFO"),
+        proxies=proxies_of(Settings(), ()),
         record=_never,
         offer=_never,
-        aside=Aside(lambda _: tmp_path, clock.millis),
+        store_away=_never,
+        aside=Aside(lambda _: Folder(tmp_path), clock.millis),
+        scratch=None,
         now=clock.millis,
         until=lambda _: None,
         closing=asyncio.Event(),
         gate=Gate(1),
+        weather=Weather(lambda: 0),
+        limits=Limits(),
     )
     with pytest.raises(Malformed):
-        house.folder(session)
+        house.store(session)
 
 
 def test_last_words_are_found_without_numbers(tmp_path: Path) -> None:

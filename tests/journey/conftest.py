@@ -5,7 +5,6 @@ takes `own_product`.
 """
 
 import itertools
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,24 +22,12 @@ from sandbox.processes import Plane
 from sandbox.receiver import Receiver, run_receiver
 from sandbox.stack import development, run_api, run_gateway
 from sandbox.whatsapp.control_client import ControlClient
-from shared.events import TYPES
 from shared.keyring import Keyring
-from tests.schemas import Judge
+from tests.schemas import Judge, judged
 
 FreshStack = Callable[..., StackEnvironment]
 
 _numbers = itertools.count(100)
-
-judged: Counter[str] = Counter()
-"""Webhooks that were held against their schemas, by type."""
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which types were really sent."""
-    if judged:
-        told = ", ".join(f"{name} {count}" for name, count in sorted(judged.items()))
-        missing = ", ".join(sorted(TYPES - judged.keys()))
-        terminalreporter.write_line(f"webhooks that fit their schemas: {told}; not sent: {missing}")
 
 
 def some_number() -> str:
@@ -63,8 +50,12 @@ class Product:
     environment: Mapping[str, str] = field(repr=False)
 
     @asynccontextmanager
-    async def gateway(self) -> AsyncGenerator[Plane]:
-        async with run_gateway(self.home, self.environment, self.network, self.devices) as plane:
+    async def gateway(
+        self, devices: Path | str | None = None, **environment: str
+    ) -> AsyncGenerator[Plane]:
+        """A gateway, on another device store if one is named."""
+        told = {**self.environment, **environment}
+        async with run_gateway(self.home, told, self.network, devices or self.devices) as plane:
             yield plane
 
     async def tenant(self, name: str = "Journey") -> tuple[str, Api]:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.changes import Change
 from gateway.host.attempt import ATTEMPT, CODE_LIFE, FIRST_QR, NEXT_QR, Attempt, words
+from gateway.host.folder import Folder
 from gateway.host.journal import Journal
 from gateway.host.wire import NoCode
 from shared.session import Pairing, SessionState, Trigger
@@ -46,7 +47,7 @@ class Phone:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Generator[Journal]:
-    made = open_journal(tmp_path)
+    made = open_journal(Folder(tmp_path, sync=False))
     made.change(Change(trigger=Trigger.START), NOW)
     yield made
     made.close()

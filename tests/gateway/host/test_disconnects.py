@@ -18,7 +18,18 @@ from neonize.proto.Neonize_pb2 import (
     TemporaryBan,
 )
 
-from gateway.host.disconnects import BANS, STATUSES, Fate, Verdict, status, undialled, words
+from gateway.host.disconnects import (
+    BANS,
+    SILENT,
+    STATUSES,
+    UNKNOWN_BAN,
+    Fate,
+    Verdict,
+    gave_up,
+    status,
+    undialled,
+    words,
+)
 from gateway.host.events import CODES, read
 from shared.session import Reason, Trigger
 
@@ -107,15 +118,18 @@ def test_what_the_library_mends_by_itself() -> None:
     assert drop.change.reason is Reason.CONNECTION_LOST
     once = KeepAliveTimeout(ErrorCount=1, LastSuccess=1).SerializeToString()
     assert verdict(4, once).change is None
-    twice = KeepAliveTimeout(ErrorCount=2, LastSuccess=1).SerializeToString()
-    silent = verdict(4, twice).change
-    assert silent is not None
-    assert silent.trigger is Trigger.DROP
     back = verdict(5, b"").change
     assert back is not None
     assert back.trigger is Trigger.CONNECT
     error = StreamError(Code="516", Raw=Node(Tag="stream:error")).SerializeToString()
     assert verdict(11, error) == Verdict(Fate.STAY)
+
+
+def test_a_connection_that_is_not_answered_is_given_up() -> None:
+    """A new process dials: the library waits for minutes."""
+    twice = KeepAliveTimeout(ErrorCount=2, LastSuccess=1).SerializeToString()
+    assert verdict(4, twice) == SILENT
+    assert SILENT.fate is Fate.AGAIN
 
 
 def test_ends_without_a_reason_of_their_own() -> None:
@@ -165,12 +179,35 @@ def test_login_statuses(text: str, *, early: bool, fate: Fate, trigger: Trigger 
     assert set(STATUSES) >= {"success", "timeout", "passkey-request"}
 
 
+def test_a_ban_that_the_library_cannot_tell_is_one_all_the_same() -> None:
+    """Its code is new to the library, which ends: not to log in for a while is to obey it."""
+    error = "proto: required field Neonize.TemporaryBan.Code not set"
+    found = gave_up(error, NOW)
+    assert found.fate is Fate.END
+    assert found.change is not None
+    assert found.change.reason is Reason.TEMPORARILY_BANNED
+    assert found.change.until == NOW + UNKNOWN_BAN
+    assert gave_up("dial tcp: refused", NOW) == undialled("dial tcp: refused")
+
+
 def test_a_failed_dial_is_tried_again_and_says_why() -> None:
     """The library does not dial a first time twice, so a new process does."""
     found = undialled("proxyconnect tcp: dial http://user:pass@10.0.0.1:8080: refused\n")
     assert found.fate is Fate.AGAIN
     assert found.change is not None
     assert found.change.detail == "proxyconnect tcp: dial http://10.0.0.1:8080: refused"
+
+
+def test_a_store_that_cannot_be_used_is_said_to_be_away() -> None:
+    """Without the server's words: they name machines of the operator's."""
+    found = undialled(
+        "failed to upgrade database: failed to check if version table is up to date: "
+        "dial tcp 10.0.0.1:5432: connect: connection refused"
+    )
+    assert found.fate is Fate.AGAIN
+    assert found.change is not None
+    assert found.change.reason is Reason.STORE_UNAVAILABLE
+    assert found.change.detail is None
 
 
 @given(st.text())

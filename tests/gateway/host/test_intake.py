@@ -12,6 +12,7 @@ from gateway.changes import Change
 from gateway.host import intake as intakes
 from gateway.host.convert import Account
 from gateway.host.disconnects import Verdict
+from gateway.host.folder import Folder
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal
 from shared.events import MessageReceived, SessionConnected
@@ -26,7 +27,7 @@ class Desk:
     """An intake, what it told the loop, and the numbers the library knows."""
 
     def __init__(self, folder: Path) -> None:
-        self.journal: Journal = open_journal(folder)
+        self.journal: Journal = open_journal(Folder(folder, sync=False))
         self.obeyed: list[Verdict] = []
         self.numbers: dict[str, str] = {}
         self.asked: list[str] = []
@@ -53,7 +54,7 @@ class Desk:
         thread.join()
 
     def received(self) -> list[MessageReceived]:
-        events = [entry.event for entry in self.journal.after(0, -1)]
+        events = [entry.event for entry in self.journal.after(0, 100)]
         return [each for each in events if isinstance(each, MessageReceived)]
 
 
@@ -84,7 +85,7 @@ async def test_a_verdict_is_journalled_and_then_obeyed(desk: Desk) -> None:
     desk.journal.change(Change(trigger=Trigger.START), 1)
     desk.take(CONNECTED, Connected(status=True).SerializeToString())
     assert desk.journal.session.state is SessionState.CONNECTED
-    last = desk.journal.after(0, -1)[-1].event
+    last = desk.journal.after(0, 100)[-1].event
     assert isinstance(last, SessionConnected)
     assert last.data.phone_number == "+4915112345678"
     await asyncio.sleep(0)
@@ -138,3 +139,22 @@ async def test_an_unknown_number_holds_nothing_up(
     (received,) = desk.received()
     assert received.data.chat == BEN_LID
     assert received.data.sender.phone_number is None
+
+
+async def test_an_event_in_hand_is_timed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its arrival until it is in the journal; nobody else would notice that it is stuck."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        arrived.set()
+        go_on.wait()
+
+    monkeypatch.setattr(intakes, "read", slow)
+    assert desk.intake.taking_for == 0
+    thread = threading.Thread(target=desk.intake.take, args=(CONNECTED, b""))
+    thread.start()
+    arrived.wait()
+    assert desk.intake.taking_for > 0
+    go_on.set()
+    thread.join()
+    assert desk.intake.taking_for == 0

@@ -1,0 +1,165 @@
+"""A session's part of the device store as SQLite files in a folder of its own.
+
+The lock SQLite keeps on the journal makes a second owner fail rather than share.
+"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from gateway.host.store import Damaged, Row, StoreFailed, Value
+from shared.env import JournalMode
+
+CREDENTIALS: Final = "device.db"
+"""The library's file."""
+JOURNAL: Final = "journal.db"
+ASIDE: Final = "aside.jsonl"
+"""Events that the table refused."""
+
+_BUSY_MILLIS: Final = 5_000
+_SENT_WITH: Final = "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?"
+_DEVICES: Final = "SELECT count(*) FROM whatsmeow_device"
+
+
+@contextmanager
+def _ours() -> Generator[None]:
+    """SQLite's errors in our words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFailed(error) from error
+
+
+class Folder:
+    """The store of one session, in a folder that is made when it is first opened."""
+
+    def __init__(self, path: Path, *, mode: JournalMode = "wal", sync: bool = True) -> None:
+        self.path = path
+        self._mode: JournalMode = mode
+        self._sync = sync
+
+    @property
+    def name(self) -> str:
+        """The library appends `?_foreign_keys=on` to the name; the trailing `_x=` swallows that."""
+        level = "FULL" if self._sync else "NORMAL"
+        return (
+            f"{quote(str(self.path / CREDENTIALS))}?_journal_mode={self._mode.upper()}"
+            f"&_busy_timeout=15000&_synchronous={level}&_txlock=immediate&_foreign_keys=on&_x="
+        )
+
+    def has_credentials(self) -> bool:
+        return (self.path / CREDENTIALS).exists()
+
+    def open(self) -> "Sqlite":
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        return Sqlite(self.path / JOURNAL, mode=self._mode, sync=self._sync)
+
+    def whatsapp_id(self, secret: bytes) -> str | None:
+        uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro"
+        with _ours(), closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as db:
+            if db.execute(_DEVICES).fetchone() == (0,):
+                raise StoreFailed("the device was removed")
+            row = db.execute(_SENT_WITH, (secret,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def erase_credentials(self) -> None:
+        for path in self.path.glob(f"{CREDENTIALS}*"):
+            path.unlink(missing_ok=True)
+
+    def erase(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        # A second look, which names what could not be removed.
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreFailed(error) from error
+
+    def set_aside(self, line: bytes) -> None:
+        try:
+            descriptor = os.open(self.path / ASIDE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with open(descriptor, "ab") as file:  # noqa: PTH123 (a descriptor: the mode is given above)
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreFailed(error) from error
+
+
+class Sqlite:
+    """A journal's file, opened."""
+
+    def __init__(self, path: Path, *, mode: JournalMode, sync: bool) -> None:
+        """Raises StoreFailed, Damaged or OSError."""
+        self._path = path
+        self._level = "FULL" if sync else "NORMAL"
+        # Made here with its mode: SQLite gives its side files the mode of the main one.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_MILLIS / 1000, isolation_level=None, check_same_thread=False
+        )
+        try:
+            with self._reading():
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._db.execute(f"PRAGMA journal_mode={mode}")
+                self._db.execute(f"PRAGMA synchronous={self._level}")
+                # 256 KiB: a host has one of these, and memory limits how many there are.
+                self._db.execute("PRAGMA cache_size=-256")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def prepare(self, tables: str, version: int) -> int:
+        with self._reading():
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found != 0:
+                return found
+            made = tables.format(integer="INTEGER", bytes="BLOB", by_key="WITHOUT ROWID")
+            for statement in made.split(";\n"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={version}")
+            return version
+
+    def execute(self, query: str, *values: Value) -> list[Row]:
+        with _ours():
+            return self._db.execute(query, values).fetchall()
+
+    def begin(self, *, durable: bool = True) -> None:
+        with _ours():
+            if not durable:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        with _ours():
+            self._db.execute("COMMIT")
+            self._db.execute(f"PRAGMA synchronous={self._level}")
+
+    def rollback(self) -> None:
+        with _ours():
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._db.execute(f"PRAGMA synchronous={self._level}")
+
+    def check(self) -> None:
+        """A disk that is gone says so when it is used."""
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        """What is wrong with the file itself is no matter of time."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreFailed(error) from error
+        except sqlite3.DatabaseError as error:
+            raise Damaged(f"the journal {self._path} is damaged: {error}") from error

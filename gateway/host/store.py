@@ -1,0 +1,109 @@
+"""A session's part of the device store: the library's credentials, and our journal.
+
+`folder.py` keeps them in SQLite files, `schema.py` in a PostgreSQL database. What is journalled,
+and when, is the ledger's and the journal's; here is only what differs between the two.
+"""
+
+from typing import Any, Final, Protocol
+
+from shared.errors import Unavailable, ZapgateError
+
+EXIT_STORE: Final = 74
+"""EX_IOERR: a host whose journal cannot be written may take no further event, and ends."""
+
+Value = str | int | bytes | None
+Row = tuple[Any, ...]
+
+
+class StoreFailed(Unavailable):
+    """The device store did not do what it was asked to. Later it may."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__("devices", "ask", str(why))
+
+
+class Damaged(ZapgateError):
+    """A journal that this version cannot read. Nothing is wrong with whoever asked for it."""
+
+
+class Database(Protocol):
+    """An open journal's tables, which nobody else has open. Used by one thread at a time.
+
+    Where it was refused something because it is away, it stays refused: it is opened anew.
+    """
+
+    def prepare(self, tables: str, version: int) -> int:
+        """Make the tables if there are none, within a transaction; their version.
+
+        In `tables`, statements end in a semicolon and a line break. `{integer}` stands for 64 bits,
+        `{bytes}` for bytes, and `{by_key}` says that rows are found by their key only. Raises
+        StoreFailed or Damaged.
+        """
+        ...
+
+    def execute(self, query: str, *values: Value) -> list[Row]:
+        """Run a statement, with `?` where a value goes; its rows. Raises StoreFailed."""
+        ...
+
+    def begin(self, *, durable: bool = True) -> None:
+        """Begin a transaction. If not `durable`, a crash may undo it after its end."""
+        ...
+
+    def commit(self) -> None:
+        """End it; what is durable is on the disk. Raises StoreFailed, and then nobody knows."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo it."""
+        ...
+
+    def check(self) -> None:
+        """Raise StoreFailed if the store is known to be gone. Asks nobody."""
+        ...
+
+    def close(self) -> None:
+        """Let others have it."""
+        ...
+
+
+class Store(Protocol):
+    """One session's part. All of it may block; all but `name` touch the store."""
+
+    @property
+    def name(self) -> str:
+        """What the library calls the credentials by. May hold a password."""
+        ...
+
+    def has_credentials(self) -> bool:
+        """Whether the library finds its tables. Raises StoreFailed."""
+        ...
+
+    def open(self) -> Database:
+        """The journal's database, made if it is not there. Raises StoreFailed, Damaged, OSError."""
+        ...
+
+    def whatsapp_id(self, secret: bytes) -> str | None:
+        """The id the library gave the message with this secret; None if it never came to that.
+
+        neonize does not let the caller choose a message's id, so a send that was cut off cannot be
+        asked about. But before it writes the frame, whatsmeow stores the message's secret under the
+        id it chose (`send.go`, PutMessageSecret); we choose the secret. So a secret that is found
+        has an id, by which a receipt may yet settle the message; and one that is not found was
+        never handed to the socket.
+
+        Raises StoreFailed where nothing is known: it cannot be read, or the device was removed and
+        took its secrets along.
+        """
+        ...
+
+    def erase_credentials(self) -> None:
+        """Delete the device's keys; the journal stays, and with it the count of events."""
+        ...
+
+    def erase(self) -> None:
+        """Delete everything. Raises StoreFailed, also where anything is left."""
+        ...
+
+    def set_aside(self, line: bytes) -> None:
+        """Keep a line of JSON for people to find; it is on the disk then. Raises StoreFailed."""
+        ...
