@@ -33,6 +33,7 @@ from control_plane import (
     trials,
     webhooks,
 )
+from control_plane.attendance import Attendance
 from control_plane.auth import Keys
 from control_plane.aws import Aws, Runner
 from control_plane.call import Call
@@ -80,6 +81,7 @@ def create_app(
         aws=runner,
         keys=Keys(runner, keyring.peppers, keyring.operator_keys),
         limiter=Limiter(runner, settings.rate_limit),
+        attendance=Attendance(runner, now),
         now=now,
         resolve=resolve or addresses_of,
         threads=pool,

@@ -1,4 +1,4 @@
-"""The orders that move a session: start, stop, restart, log out, delete.
+"""The orders that move a session: start, stop, restart, log out, reset, delete.
 
 An order writes what the tenant wants and queues a command; the gateway writes what is. So orders
 are answered 202, or 200 where `Prefer: wait=N` saw them carried out.
@@ -18,7 +18,6 @@ from control_plane.fields import PhoneNumber, phone_number
 from control_plane.idempotency import Answer, once, reply
 from control_plane.plane import Plane
 from control_plane.sessions import (
-    AT_REST,
     PATH,
     SessionOut,
     awaited,
@@ -27,9 +26,9 @@ from control_plane.sessions import (
     running,
     shown,
 )
-from shared.commands import DeleteSession, LogOutSession, StopSession
+from shared.commands import DeleteSession, LogOutSession, ResetSession, StopSession
 from shared.ids import SessionId
-from shared.session import Desired, Session, SessionState
+from shared.session import AT_REST, Desired, Session, SessionState
 from shared.store import sessions as store
 from shared.tenant import Scope
 
@@ -45,7 +44,10 @@ class StartIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 async def start_session(
     session_id: FromPath[str], data: JSONBody[StartIn], request: Call
 ) -> Response[SessionOut]:
-    """Connect a session, or begin to pair it where it is not linked."""
+    """Connect a session, or begin to pair it where it is not linked.
+
+    One that is banned for a time is started when the ban is over.
+    """
     number = phone_number(data.phone_number)
 
     def issue(plane: Plane, session: Session) -> None:
@@ -78,7 +80,10 @@ async def stop_session(session_id: FromPath[str], request: Call) -> Response[Ses
 
 @post(f"{PATH}/{{session_id:str}}/restart", needs=Scope.SESSIONS_WRITE, status_code=202)
 async def restart_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
-    """End what holds the session's socket and begin afresh, with the same credentials."""
+    """End what holds the session's socket and begin afresh, with the same credentials.
+
+    One that is banned for a time asks WhatsApp at once whether it still is.
+    """
 
     def check(session: Session) -> None:
         if session.state in AT_REST and session.desired is Desired.STOPPED:
@@ -95,16 +100,25 @@ async def restart_session(session_id: FromPath[str], request: Call) -> Response[
 async def log_out_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
     """Remove the device from the WhatsApp account and erase its credentials."""
 
-    def check(session: Session) -> None:
-        if session.state in {SessionState.CREATED, SessionState.LOGGED_OUT} and (
-            session.desired is Desired.STOPPED
-        ):
-            raise refused(session, "No number is linked.")
-
     def issue(plane: Plane, session: Session) -> None:
         orders.of_kind(plane, session, LogOutSession)
 
-    order = _Order(desired=Desired.STOPPED, check=check, issue=issue, settled=_logged_out)
+    order = _Order(desired=Desired.STOPPED, check=_has_device, issue=issue, settled=_logged_out)
+    return await _carry_out(request, session_id, order)
+
+
+@post(f"{PATH}/{{session_id:str}}/reset", needs=Scope.SESSIONS_WRITE, status_code=202)
+async def reset_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
+    """Erase a session's credentials without asking WhatsApp: starting it pairs anew.
+
+    For a device that does not work any more, or an account that cannot be reached; otherwise log
+    out. The phone lists the device until it is removed there.
+    """
+
+    def issue(plane: Plane, session: Session) -> None:
+        orders.of_kind(plane, session, ResetSession)
+
+    order = _Order(desired=Desired.STOPPED, check=_has_device, issue=issue, settled=_logged_out)
     return await _carry_out(request, session_id, order)
 
 
@@ -123,8 +137,10 @@ async def delete_session(session_id: FromPath[str], request: Call) -> Response[S
         # One that is being deleted already is ordered again: the first order may not have got out.
         plane.aws.run(store.desire(request.tenant_id, session.id, Desired.DELETED, now))
         orders.of_kind(plane, session, DeleteSession)
-        gone = msgspec.structs.replace(session, desired=Desired.DELETED, updated_at=now)
-        return Answer(202, shown(gone))
+        gone = msgspec.structs.replace(
+            session, desired=Desired.DELETED, updated_at=now, pending=True
+        )
+        return Answer(202, shown(plane, gone))
 
     done = await once(request, work)
     if done.body is None or not request.wait:
@@ -133,7 +149,11 @@ async def delete_session(session_id: FromPath[str], request: Call) -> Response[S
     left = await waiting.until(
         request, lambda: request.plane.aws.run(op), lambda session: session is None
     )
-    body = _erased(done.body) if left is None else shown(left)
+    body = (
+        _erased(done.body)
+        if left is None
+        else await request.run(lambda: shown(request.plane, left))
+    )
     return reply(
         200 if left is None else 202, msgspec.json.encode(body), headers=waiting.applied(request)
     )
@@ -168,12 +188,19 @@ async def _carry_out(call: Call, session_id: str, order: _Order) -> Response[Ses
         ordered = msgspec.structs.replace(
             session,
             desired=order.desired,
+            pending=True,
             updated_at=now,
             phone_number=order.phone_number or session.phone_number,
         )
-        return Answer(202, shown(ordered), f"{PATH}/{session.id}")
+        return Answer(202, shown(plane, ordered), f"{PATH}/{session.id}")
 
     return await awaited(call, await once(call, work), order.settled)
+
+
+def _has_device(session: Session) -> None:
+    never = session.state in {SessionState.CREATED, SessionState.LOGGED_OUT}
+    if never and session.desired is Desired.STOPPED:
+        raise refused(session, "No number is linked.")
 
 
 def _erased(ordered: SessionOut) -> SessionOut:
@@ -181,6 +208,7 @@ def _erased(ordered: SessionOut) -> SessionOut:
     return msgspec.structs.replace(
         ordered,
         state=SessionState.LOGGED_OUT,
+        pending=False,
         reason=None,
         detail=None,
         until=None,
@@ -196,4 +224,11 @@ def _logged_out(session: Session) -> bool:
     return session.state is SessionState.LOGGED_OUT
 
 
-ROUTES: Final = [start_session, stop_session, restart_session, log_out_session, delete_session]
+ROUTES: Final = [
+    start_session,
+    stop_session,
+    restart_session,
+    log_out_session,
+    reset_session,
+    delete_session,
+]

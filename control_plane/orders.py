@@ -7,6 +7,7 @@ from shared.commands import (
     DeleteSession,
     LogOutSession,
     PurgeTenant,
+    ResetSession,
     SendMessage,
     StartSession,
     StopSession,
@@ -38,8 +39,24 @@ def start(
     issue(plane, session.shard, command)
 
 
+def redial(plane: Plane, session: Session) -> None:
+    """Have a session that runs dial anew; nothing becomes of one that does not."""
+    now = plane.now()
+    command = StartSession(
+        id=CommandId(clock.mint(ids.COMMAND)),
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        issued_at=now,
+        expires_at=now + commands.LIFETIME,
+        redial=True,
+    )
+    issue(plane, session.shard, command)
+
+
 def of_kind(
-    plane: Plane, session: Session, kind: type[StopSession | LogOutSession | DeleteSession]
+    plane: Plane,
+    session: Session,
+    kind: type[StopSession | LogOutSession | ResetSession | DeleteSession],
 ) -> None:
     """Issue an order that says nothing but what it is."""
     now = plane.now()

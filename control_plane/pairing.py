@@ -13,16 +13,21 @@ from control_plane.call import Call
 from control_plane.fields import PhoneNumber, instant, phone_number
 from control_plane.idempotency import Answer, once, reply
 from control_plane.problems import Problem
-from control_plane.sessions import AT_REST, found, refused
 from control_plane.sessions import PATH as SESSIONS
-from shared.session import Desired, Pairing, Session, SessionState
+from control_plane.sessions import found, refused
+from shared.session import (
+    ALIVE,
+    AT_REST,
+    Desired,
+    Pairing,
+    Session,
+    linked,
+    starting_anew,
+)
 from shared.store import sessions as store
 from shared.tenant import Scope
 
 PATH: Final = f"{SESSIONS}/{{session_id:str}}/pairing"
-
-_UNDER_WAY: Final = frozenset({SessionState.STARTING, SessionState.PAIRING})
-_LINKED: Final = frozenset({SessionState.CONNECTED, SessionState.RECONNECTING})
 
 
 class PairingIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +54,8 @@ class PairingOut(msgspec.Struct, frozen=True, kw_only=True):
     """When the next QR takes its place."""
     code: str | None
     """To be typed on the phone, under "Link with phone number"."""
+    code_expires_at: datetime | None
+    """When another code takes its place, or the attempt ends."""
     code_error: str | None
     """Why there is no code for the number."""
     phone_number: str | None
@@ -80,6 +87,9 @@ async def start_pairing(
 ) -> Response[PairingOut]:
     """Begin an attempt afresh, with a code for `phone_number` if one is given.
 
+    What an attempt under way has shown is void then. A number that WhatsApp gives no code for is
+    told in `code_error`; the QR is good all the same.
+
     With `Prefer: wait=N` the answer waits for the offer.
     """
     number = phone_number(data.phone_number)
@@ -87,37 +97,31 @@ async def start_pairing(
     def work() -> Answer[PairingOut]:
         plane = request.plane
         session = found(request, session_id)
-        if session.state in _LINKED:
-            raise refused(session, "Its number is linked; log it out first.")
-        if session.connected_at is not None:
-            raise refused(
-                session, "Its number is linked; log it out first, or start it to connect."
-            )
+        if linked(session):
+            then = "" if session.state in ALIVE else ", or start it to connect"
+            raise refused(session, f"Its number is linked; log it out first{then}.")
         now = plane.now()
         desired = store.desire(request.tenant_id, session.id, Desired.RUNNING, now, number)
         if not plane.aws.run(desired):
             raise refused(session, "It is being deleted.")
         # What the last attempt offered is no answer to this one.
         plane.aws.run(store.withdraw(request.tenant_id, session.id).alone())
-        restart = session.state in _UNDER_WAY
+        restart = session.state in ALIVE
         orders.start(plane, session, phone_number=number, restart=restart)
         return Answer(202, _shown(session.id, None, now))
 
     done = await once(request, work)
     if done.body is None or not request.wait:
         return done.response
-    ordered: list[int] = []
 
     def settled(seen: tuple[Session, Pairing | None]) -> bool:
         session, pairing = seen
-        ordered.append(session.updated_at)
-        # A state from before the order is not its answer: the gateway writes another time.
-        ended = session.state in AT_REST and session.updated_at != ordered[0]
-        linked = session.state in _LINKED
-        return ended or linked or _is_offer(pairing, request.plane.now(), number)
+        # A state or an offer from before the order is not its answer.
+        over = session.state in AT_REST or linked(session)
+        return not session.pending and (over or _is_offer(pairing, request.plane.now(), number))
 
     session, pairing = await waiting.until(request, lambda: _seen(request, session_id), settled)
-    offered = _is_offer(pairing, request.plane.now(), number)
+    offered = not session.pending and _is_offer(pairing, request.plane.now(), number)
     return _answer(request, 200 if offered else 202, (session, pairing))
 
 
@@ -151,15 +155,14 @@ async def _offered(call: Call, session_id: str) -> tuple[Session, Pairing | None
 
     def settled(seen: tuple[Session, Pairing | None]) -> bool:
         session, pairing = seen
-        over = session.state in AT_REST and session.desired is not Desired.RUNNING
-        return over or session.state in _LINKED or _is_offer(pairing, call.plane.now())
+        over = session.state in AT_REST and not starting_anew(session)
+        return over or linked(session) or _is_offer(pairing, call.plane.now())
 
     session, pairing = await waiting.until(call, lambda: _seen(call, session_id), settled)
-    if session.state in _LINKED:
-        raise refused(session, "Its number is linked.")
-    begun = session.state is SessionState.CREATED and session.desired is Desired.RUNNING
-    if session.state in AT_REST and not begun:
+    if session.state in AT_REST and not starting_anew(session):
         raise refused(session)
+    if linked(session):
+        raise refused(session, "Its number is linked.")
     return session, pairing
 
 
@@ -175,8 +178,11 @@ def _is_offer(pairing: Pairing | None, now: int, number: str | None = None) -> b
     """Whether there is something to show; with a number, its code too or why there is none."""
     if pairing is None or pairing.qr_expires_at <= now:
         return False
-    asked = number or pairing.phone_number
-    return asked is None or pairing.code is not None or pairing.code_error is not None
+    if number is not None and pairing.phone_number != number:
+        return False  # the offer of an attempt before
+    return (
+        pairing.phone_number is None or pairing.code is not None or pairing.code_error is not None
+    )
 
 
 def _shown(session_id: str, pairing: Pairing | None, now: int) -> PairingOut:
@@ -187,6 +193,7 @@ def _shown(session_id: str, pairing: Pairing | None, now: int) -> PairingOut:
         qr=pairing.qr if pairing and live else None,
         qr_expires_at=instant(pairing.qr_expires_at) if pairing and live else None,
         code=pairing.code if pairing else None,
+        code_expires_at=instant(pairing.code_expires_at) if pairing else None,
         code_error=pairing.code_error if pairing else None,
         phone_number=pairing.phone_number if pairing else None,
         expires_at=instant(pairing.attempt_expires_at) if pairing else None,

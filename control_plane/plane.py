@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from control_plane.attendance import Attendance
 from control_plane.auth import Keys
 from control_plane.aws import Runner
 from control_plane.limits import Limiter
@@ -24,6 +25,7 @@ class Plane:
     aws: Runner
     keys: Keys
     limiter: Limiter
+    attendance: Attendance
     now: Callable[[], int]
     resolve: Resolve
     threads: ThreadPoolExecutor | None

@@ -1,4 +1,4 @@
-"""Sessions: linked WhatsApp numbers, made, listed, read and renamed.
+"""Sessions: linked WhatsApp numbers, made, listed, read and changed.
 
 What moves them is in `lifecycle`.
 """
@@ -10,61 +10,34 @@ from typing import Annotated, Final, cast
 import msgspec
 from litestar import Response, get, patch, post
 from litestar.params import FromPath, JSONBody
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from control_plane import orders, paging, waiting
+from control_plane import orders, paging, proxies, waiting
 from control_plane.auth import unauthorized
 from control_plane.call import Call
 from control_plane.fields import Name, PhoneNumber, instant, phone_number
 from control_plane.idempotency import Answer, Done, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
+from control_plane.plane import Plane
 from control_plane.problems import Problem, not_found
+from control_plane.proxies import ProxyUrl
 from shared import clock, ids
 from shared.errors import ZapgateError
 from shared.ids import SessionId
-from shared.session import REASONS, Desired, Reason, Session, SessionState, shard_of
+from shared.session import (
+    ANSWERS_START,
+    REASONS,
+    STATES,
+    Desired,
+    Reason,
+    Session,
+    SessionState,
+    shard_of,
+)
 from shared.store import sessions as store
 from shared.tenant import Scope
 
 PATH: Final = "/v1/sessions"
-
-AT_REST: Final = frozenset(
-    {
-        SessionState.CREATED,
-        SessionState.STOPPED,
-        SessionState.LOGGED_OUT,
-        SessionState.BANNED,
-        SessionState.FAILED,
-        SessionState.PASSKEY_REQUIRED,
-    }
-)
-"""States in which no socket is held, and none is being opened."""
-
-NEXT: Final = {
-    SessionState.CREATED: "Start it and pair it.",
-    SessionState.STARTING: "It will be ready in a moment.",
-    SessionState.PAIRING: "Pair it: show its QR or its code to the owner of the phone.",
-    SessionState.CONNECTED: "It is ready.",
-    SessionState.RECONNECTING: "It will be ready again in a moment.",
-    SessionState.STOPPED: "Start it.",
-    SessionState.LOGGED_OUT: "Start it and pair it again.",
-    SessionState.BANNED: "Nothing can be sent from this account now.",
-    SessionState.FAILED: "Act on the reason, then start it.",
-    SessionState.PASSKEY_REQUIRED: "Link another number.",
-}
-"""What to do, where a session in this state was asked for what it cannot do."""
-
-_STARTED: Final = frozenset(
-    {
-        SessionState.PAIRING,
-        SessionState.CONNECTED,
-        SessionState.LOGGED_OUT,
-        SessionState.BANNED,
-        SessionState.FAILED,
-        SessionState.PASSKEY_REQUIRED,
-    }
-)
-"""States that answer a start: it works, it asks to be paired, or it ended."""
 
 
 class SessionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,12 +48,15 @@ class SessionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Ask for a pairing code for this number, beside the QR."""
     start: bool = True
     """Begin pairing at once."""
+    proxy: Annotated[ProxyUrl, Meta(description=proxies.ABOUT)] | None = None
 
 
 class SessionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be changed of a session."""
+    """What to change; what is not given stays."""
 
-    name: Name
+    name: Name | UnsetType = UNSET
+    proxy: ProxyUrl | UnsetType | None = UNSET
+    """As on creation; `null` removes it. Either way a session that runs is restarted."""
 
 
 class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +66,13 @@ class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: SessionState
     desired: Desired
-    """What you last ordered; the gateway works until the state agrees."""
+    """What you last ordered."""
+    pending: bool
+    """Whether that order still waits for a gateway. Where it does not, and `state` does not agree
+    with `desired`, `reason` says why."""
+    attended: bool
+    """Whether a gateway holds this session's shard now. Where none does, `state` is what was last
+    seen; orders and messages are taken and wait."""
     phone_number: str | None
     lid: str | None
     """The account's hidden id, which WhatsApp uses in a phone number's place."""
@@ -100,26 +82,39 @@ class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
     """The reason in words, and what to do."""
     until: datetime | None
     """When a temporary ban ends."""
+    proxy: Annotated[str | None, Meta(examples=["socks5://***@proxy.example.com:1080"])]
+    """Its own proxy, with `***` in place of credentials."""
     connected_at: datetime | None
     created_at: datetime
     updated_at: datetime
 
 
-def shown(session: Session) -> SessionOut:
+def shown(plane: Plane, session: Session) -> SessionOut:
+    """May ask AWS whether anybody holds it."""
     return SessionOut(
         id=session.id,
         name=session.name,
         state=session.state,
         desired=session.desired,
+        pending=session.pending,
+        attended=plane.attendance.of(session.shard),
         phone_number=session.phone_number,
         lid=session.lid,
         reason=session.reason,
-        detail=None if session.reason is None else REASONS[session.reason],
+        detail=_in_words(session),
         until=instant(session.until),
+        proxy=None if session.proxy is None else session.proxy.shown,
         connected_at=instant(session.connected_at),
         created_at=clock.instant(session.created_at),
         updated_at=clock.instant(session.updated_at),
     )
+
+
+def _in_words(session: Session) -> str | None:
+    if session.reason is None:
+        return None
+    more = "" if session.detail is None else f" ({session.detail})"
+    return REASONS[session.reason] + more
 
 
 def found(call: Call, session_id: str) -> Session:
@@ -137,7 +132,7 @@ def refused(session: Session, what: str = "", code: str = "conflict") -> Problem
 
     Without `what`, the reason says both where there is one.
     """
-    known = NEXT[session.state] if session.reason is None else REASONS[session.reason]
+    known = STATES[session.state].then if session.reason is None else REASONS[session.reason]
     return Problem(
         code,
         f"The session is {session.state.value}. {what or known}",
@@ -154,6 +149,7 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
     `Prefer: wait=N` the answer waits until there is an offer.
     """
     number = phone_number(data.phone_number)
+    upstream = None if data.proxy is None else await proxies.checked(request, data.proxy)
     plane = request.plane
 
     def work() -> Answer[SessionOut]:
@@ -169,6 +165,8 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
             created_at=now,
             updated_at=now,
             phone_number=number,
+            proxy=None if upstream is None else proxies.sealed(request, session_id, upstream),
+            pending=data.start,
         )
         try:
             created = plane.aws.run(store.create(request.tenant_id, session))
@@ -182,7 +180,7 @@ async def create_session(data: JSONBody[SessionIn], request: Call) -> Response[S
             # The tenant was suspended or deleted, and this process had not heard.
             plane.keys.forget(request.tenant_id)
             raise unauthorized()
-        return Answer(202, shown(session), f"{PATH}/{session_id}")
+        return Answer(202, shown(plane, session), f"{PATH}/{session_id}")
 
     done = await once(request, work)
     if not data.start:
@@ -197,30 +195,47 @@ async def list_sessions(
     """List your sessions, newest first."""
     rows = paging.page(request, "sessions", limit, cursor)
     page = await request.run(lambda: request.plane.aws.run(store.every(request.tenant_id, rows)))
-    return paging.answer(request, "sessions", page, shown)
+    return await request.run(
+        lambda: paging.answer(
+            request, "sessions", page, lambda session: shown(request.plane, session)
+        )
+    )
 
 
 @get(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_READ)
 async def read_session(session_id: FromPath[str], request: Call) -> Response[SessionOut]:
     """Read a session's state."""
-    session = await request.run(lambda: found(request, session_id))
-    return reply(200, msgspec.json.encode(shown(session)))
+    body = await request.run(lambda: shown(request.plane, found(request, session_id)))
+    return reply(200, msgspec.json.encode(body))
 
 
 @patch(f"{PATH}/{{session_id:str}}", needs=Scope.SESSIONS_WRITE)
-async def rename_session(
+async def change_session(
     session_id: FromPath[str], data: JSONBody[SessionPatch], request: Call
 ) -> Response[SessionOut]:
-    """Rename a session."""
+    """Change a session's name or its proxy; what is not given stays as it is.
+
+    A session that runs is restarted when `proxy` is given, also the same one again, so that it
+    dials by that way at once; messages wait meanwhile. `null` removes the proxy.
+    """
+    upstream = await proxies.checked(request, data.proxy) if isinstance(data.proxy, str) else None
+    plane = request.plane
 
     def work() -> Answer[SessionOut]:
         session = found(request, session_id)
-        now = request.plane.now()
-        renamed = request.plane.aws.run(store.rename(request.tenant_id, session.id, data.name, now))
-        if not renamed:
+        if data == SessionPatch():
+            return Answer(200, shown(plane, session))
+        proxy = None if upstream is None else proxies.sealed(request, session.id, upstream)
+        changes = store.Changes(
+            at=plane.now(), name=data.name, proxy=UNSET if data.proxy is UNSET else proxy
+        )
+        if not plane.aws.run(store.change(request.tenant_id, session.id, changes)):
             raise refused(session, "It is being deleted.")
-        changed = msgspec.structs.replace(session, name=data.name, updated_at=now)
-        return Answer(200, shown(changed))
+        changed = changes.of(session)
+        if data.proxy is not UNSET:
+            # Also where it seems to be at rest: it may have been started at this moment.
+            orders.redial(plane, changed)
+        return Answer(200, shown(plane, changed))
 
     return (await once(request, work)).response
 
@@ -235,13 +250,13 @@ async def awaited(
     op = store.read(call.tenant_id, SessionId(ordered.id))
 
     def answered(session: Session | None) -> bool:
-        # A state from before the order is not its answer: the gateway writes another time.
-        return session is None or (
-            clock.instant(session.updated_at) != ordered.updated_at and settled(session)
-        )
+        # A state from before the order is not its answer.
+        return session is None or (not session.pending and settled(session))
 
     session = await waiting.until(call, lambda: call.plane.aws.run(op), answered)
-    body = ordered if session is None else shown(session)
+    body = ordered
+    if session is not None:
+        body = await call.run(lambda: shown(call.plane, session))
     status = 200 if answered(session) else 202
     return reply(
         status,
@@ -253,7 +268,7 @@ async def awaited(
 
 def running(session: Session) -> bool:
     """Whether a start is answered: it works, it asks to be paired, or it ended."""
-    return session.state in _STARTED
+    return session.state in ANSWERS_START
 
 
-ROUTES: Final = [create_session, list_sessions, read_session, rename_session]
+ROUTES: Final = [create_session, list_sessions, read_session, change_session]

@@ -29,11 +29,11 @@ from control_plane.endpoints import (
     found,
     shown,
 )
+from control_plane.hosts import is_public
 from control_plane.idempotency import Answer, once, reply
 from control_plane.paging import DEFAULT_LIMIT, Cursor, Limit, PageOut
 from control_plane.problems import Fault, Problem, escaped, invalid_value
 from shared import clock, events, headers, ids, sealing, signing, urls
-from shared.addresses import address_allowed
 from shared.ids import EndpointId, SessionId
 from shared.logs import fields
 from shared.store import sessions
@@ -55,8 +55,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-RESOLVE_SECONDS: Final = 2.0
-"""Longest a host name may take to resolve; one that takes longer is left to the gateway."""
 BY_YOU: Final = "disabled by you"
 
 
@@ -287,18 +285,8 @@ async def _checked_url(call: Call, url: str) -> str:
     judged = urls.judge(url, targets, denied)
     if isinstance(judged, urls.Refused):
         raise invalid_value("/url", judged.code, judged.detail)
-    if judged.address is None:
-        host = judged.host
-        loop = asyncio.get_running_loop()
-        try:
-            addresses = await asyncio.wait_for(
-                loop.run_in_executor(call.plane.threads, call.plane.resolve, host),
-                RESOLVE_SECONDS,
-            )
-        except TimeoutError:
-            addresses = ()
-        if not all(address_allowed(address, targets, denied) for address in addresses):
-            raise invalid_value("/url", "url_not_public", "The host is not at a public address.")
+    if judged.address is None and not await is_public(call, judged.host):
+        raise invalid_value("/url", "url_not_public", "The host is not at a public address.")
     return judged.url
 
 

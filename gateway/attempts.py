@@ -20,6 +20,7 @@ from shared.webhook import Endpoint
 
 SHORTEST_SECRET: Final = 8
 """Shorter values are no credentials, and would mask half of every answer."""
+_OURS: Final = frozenset({"webhook-signature"})
 INTERRUPTED: Final = "interrupted"
 """The error of an attempt whose gateway ended while it was being made."""
 
@@ -84,12 +85,14 @@ def interrupted(delivery: Delivery, url: str) -> Attempt:
 
 def masked(headers: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
     """Headers as they may be shown: signatures and the tenant's own values are not."""
-    hidden = {name.lower() for name in names} | {"webhook-signature"}
+    hidden = _OURS.union(map(str.lower, names)) if names else _OURS
     return {name: MASK if name.lower() in hidden else value for name, value in headers.items()}
 
 
 def own_values(headers: Mapping[str, str], names: Collection[str]) -> tuple[str, ...]:
     """The values of the tenant's own headers that could be a credential, or end with one."""
+    if not names:
+        return ()
     values = (value for name, value in headers.items() if name in names)
     words = (word for value in values for word in (value, *value.split()[-1:]))
     return tuple(

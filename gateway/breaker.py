@@ -43,6 +43,10 @@ WRITTEN_EVERY: Final = clock.MINUTE
 endpoint that fails now and then would otherwise cost two at each turn."""
 
 
+WELL: Final = Health()
+"""Of an endpoint with nothing bad known of it."""
+
+
 class Sign(Enum):
     """What a result says about its endpoint's health."""
 
@@ -209,11 +213,11 @@ def _succeeded(health: Health, window: Window, leave: Leave, now: int) -> tuple[
     if health.open_until is not None:
         if isinstance(leave, Ordinary):
             return health, window.rested()
-        return Health(), Window(((now, True),), written_at=window.written_at)
+        return WELL, Window(((now, True),), written_at=window.written_at)
     seen = _seen(window, now, good=True)
     # A new value only where something ends: most endpoints are well, and cost no write.
-    closed = health if health == Health() else Health()
-    return closed, replace(seen, unwritten=0)
+    closed = health if health == WELL else WELL
+    return closed, replace(seen, unwritten=0) if seen.unwritten else seen
 
 
 def _failed(

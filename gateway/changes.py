@@ -39,6 +39,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
 LOGGED_OUT: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT)
+NOT_REMOVED: Final = (
+    "WhatsApp could not be reached: the phone may list the device until it is removed there"
+)
+UNREMOVED: Final = msgspec.structs.replace(LOGGED_OUT, detail=NOT_REMOVED)
+RESET: Final = Change(trigger=Trigger.LOG_OUT, reason=Reason.CREDENTIALS_RESET)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -52,16 +57,18 @@ class Mark(msgspec.Struct, frozen=True):
 def announce(session: Session, change: Change, mark: Mark) -> SessionEvent | None:
     """The event of a change, or None where it means nothing in this state or says nothing new.
 
-    A start is always announced: whoever ordered it waits for it.
+    A start is always announced: whoever ordered it waits for it. Of a reason's details only those
+    of a proxy's trouble are news, because its tenant acts on them.
     """
     state = after(session.state, change.trigger)
     if state is None or state is SessionState.PAIRING:
         return None
     number = change.phone_number or session.phone_number
     lid = change.lid or session.lid
+    detail = change.detail if change.reason is Reason.PROXY_FAILED else session.detail
     if change.trigger is not Trigger.START and (
-        (state, change.reason, number, lid)
-        == (session.state, session.reason, session.phone_number, session.lid)
+        (state, change.reason, detail, number, lid)
+        == (session.state, session.reason, session.detail, session.phone_number, session.lid)
     ):
         return None
     return SESSION_EVENTS[state](
@@ -124,7 +131,9 @@ def follow(session: Session, event: SessionEvent) -> Session:
             return msgspec.structs.replace(
                 session,
                 state=SessionState.PAIRING,
+                pending=False,
                 reason=None,
+                detail=None,
                 until=None,
                 lid=None,
                 connected_at=None,
@@ -136,7 +145,9 @@ def follow(session: Session, event: SessionEvent) -> Session:
             return msgspec.structs.replace(
                 session,
                 state=change.state,
+                pending=False,
                 reason=change.reason,
+                detail=change.detail,
                 until=None if change.until is None else round(change.until.timestamp() * 1000),
                 phone_number=change.phone_number or session.phone_number,
                 lid=None if gone else change.lid or session.lid,

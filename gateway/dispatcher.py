@@ -9,9 +9,9 @@ import asyncio
 import importlib.metadata
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Self, TypeVar
 
 import msgspec
@@ -81,6 +81,13 @@ RESULT_TRIES: Final = 4
 keep what was held waiting."""
 STOP_SECONDS: Final = DEADLINE + 1.0
 
+DECISIONS: Final[Mapping[type[Verdict], str]] = {
+    Delivered: "delivered",
+    RetryAt: "retry",
+    GaveUp: "gave_up",
+}
+"""What verdicts are called in the log and the metrics."""
+
 _random = random.SystemRandom().random
 
 
@@ -111,6 +118,7 @@ class Dispatcher:
         self._directory = directory
         self._egress = egress
         self._metrics = metrics
+        self._counter = lru_cache(maxsize=64)(metrics.deliveries.labels)
         self._now = now
         self._turns: Turns[Job] = Turns(self._limits)
         self._moves = Moves(aws, now)
@@ -250,14 +258,14 @@ class Dispatcher:
         now = self._now()
         await self._move(job.delivery, released(job.delivery, now + delay, now))
 
-    async def _move(
+    def _move(
         self,
         before: Delivery,
         moved: Delivery,
         attempt: Attempt | None = None,
         told: Notice | None = None,
-    ) -> bool:
-        return await self._moves.make(Move(before, moved, attempt, told))
+    ) -> Awaitable[bool]:
+        return self._moves.make(Move(before, moved, attempt, told))
 
     def _give_back(self, job: Job) -> None:
         self._begin(self._apart(job.delivery, partial(self._release, job, 0)))
@@ -345,10 +353,11 @@ class Dispatcher:
         # First, so that no further attempt begins at an endpoint that is to be left alone.
         await self._answered(endpoint, leave, exchange.result)
         free(exchange)
-        verdict = judge(delivery, exchange.result, self._now(), _random)
-        moved = after(delivery, verdict, exchange.result, self._now())
+        now = self._now()
+        verdict = judge(delivery, exchange.result, now, _random)
+        moved = after(delivery, verdict, exchange.result, now)
         attempt = logged(delivery, endpoint, post, exchange, verdict, began_at=began_at)
-        self._tell(moved, verdict, exchange.phases.total / 1000)
+        self._tell(moved, verdict, exchange.phases.total / 1000, now)
         last = isinstance(verdict, GaveUp) and verdict.exhausted
         await self._conclude(delivery, moved, attempt, last=last)
         if isinstance(verdict, RetryAt):
@@ -457,14 +466,20 @@ class Dispatcher:
             wake = Wake.of(moved).encode()
             await self._aws.run(queue.send_delivery(moved.tenant_id, wake, delay))
 
-    def _tell(self, moved: Delivery, verdict: Verdict, seconds: float) -> None:
-        decision = {Delivered: "delivered", RetryAt: "retry", GaveUp: "gave_up"}[type(verdict)]
-        self._metrics.deliveries.labels(decision, moved.last_error or "").inc()
+    def _tell(self, moved: Delivery, verdict: Verdict, seconds: float, now: int) -> None:
+        decision = DECISIONS[type(verdict)]
+        self._counter(decision, moved.last_error or "").inc()
         self._metrics.attempt_seconds.observe(seconds)
         if moved.attempt == 1:
-            delay = self._now() - ids.minted_at(moved.event_id)
+            delay = now - ids.minted_at(moved.event_id)
             self._metrics.delivery_delay.observe(max(0, delay) / clock.SECOND)
-        log.info(
+        # What went well at once is nearly all, and told by its attempt's row and the metrics.
+        plain = moved.attempt == 1 and isinstance(verdict, Delivered)
+        level = logging.DEBUG if plain else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        log.log(
+            level,
             "delivery.attempted",
             extra=_ids(
                 moved,

@@ -15,13 +15,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import aiohttp
 from yarl import URL
 
 from gateway import tracing
 from gateway.connector import Connector
+from gateway.deadlines import Deadlines
 from gateway.delivery import Answer, Exchange, Fault, Post, Result
 from gateway.names import (
     PATIENCE,
@@ -48,6 +49,12 @@ MOST_FIELDS: Final = 100
 """Bytes of an answer's status line and of each of its headers, and how many these may be."""
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request with the headers it was given: none about encodings, of which we read none."""
+
+    DEFAULT_HEADERS: ClassVar[dict[Any, str]] = {}
+
+
 class Egress:
     """The client, open between `async with` and its end."""
 
@@ -68,7 +75,7 @@ class Egress:
         """
         self._targets: Targets = targets
         self._denied = denied
-        self._deadline = deadline
+        self._deadlines = Deadlines(deadline)
         self._patience = patience
         self._servers = name_servers
         self._tls = trusted or ssl.create_default_context()
@@ -83,9 +90,11 @@ class Egress:
     async def __aenter__(self) -> Self:
         names = Names(self._allowed, self._servers, self._patience)
         self._stack.push_async_callback(names.close)
+        self._stack.callback(self._deadlines.close)
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=Connector(names, self._allowed, self._tls),
+                request_class=_Request,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -115,15 +124,20 @@ class Egress:
         attempt = _Attempt()
         result: Result
         try:
-            async with asyncio.timeout(self._deadline):
-                while (answer := await self._try(self._session, post, attempt)) is None:
-                    attempt = _Attempt()
+            async with asyncio.timeout(None) as timeout:
+                self._deadlines.begin(timeout)
+                try:
+                    while (answer := await self._try(self._session, post, attempt)) is None:
+                        attempt = _Attempt()
+                finally:
+                    self._deadlines.end(timeout)
                 result = answer
         except TimeoutError:
             result = Fault("timeout", attempt.status)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or a header that the parsers refuse.
             result = Fault(_code(error, attempt.trace), attempt.status)
+            _let_go(error)
         except Exception:  # a receiver that finds a fault in a parser must not stop the others
             log.exception("egress.unforeseen")
             result = Fault("protocol_error", attempt.status)
@@ -160,7 +174,6 @@ class Egress:
             data=post.body,
             headers=post.headers,
             allow_redirects=False,
-            skip_auto_headers=("accept-encoding", "accept"),
         ) as response:
             attempt.status = response.status
             attempt.headers = kept_headers(response.headers.items())
@@ -235,6 +248,12 @@ def fault_code(error: BaseException) -> str:
             if isinstance(each, kind):
                 return code
     return "connection_failed" if isinstance(error, OSError) else "protocol_error"
+
+
+def _let_go(error: BaseException) -> None:
+    """Free the request that failed now: its frames and its errors hold each other, and the body."""
+    for each in list(_chain(error)):
+        each.__traceback__ = None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -198,6 +198,10 @@ class _Queue(Generic[T]):
         self._by_held: dict[int, OrderedDict[TenantId, _Tenant[T]]] = {}
         self._held: dict[TenantId, int] = {}
 
+    @property
+    def empty(self) -> bool:
+        return not self._held
+
     def put(self, tenant: _Tenant[T], held: int) -> None:
         if self._held.get(tenant.id) == held:
             return
@@ -214,9 +218,7 @@ class _Queue(Generic[T]):
                 del self._by_held[held]
 
     def first(self, below: int) -> _Tenant[T] | None:
-        """The next one that holds less."""
-        if not self._by_held:
-            return None
+        """The next one, where it holds less. Of a queue that is not empty."""
         least = min(self._by_held)
         return next(iter(self._by_held[least].values())) if least < below else None
 
@@ -281,12 +283,12 @@ class Turns(Generic[T]):
         free = self._limits.slots - self.sending
         if free <= 0 or self._exhausted:
             return None
-        untried = {lane for lane, waiting in self._waiting.items() if waiting}
+        tried = set[Lane]()
         for turn in range(self._turn, self._turn + len(_TURNS)):
             lane = _TURNS[turn % len(_TURNS)]
-            if lane not in untried:
+            if not self._waiting[lane] or lane in tried:
                 continue
-            untried.remove(lane)
+            tried.add(lane)
             slot = self._take(lane, free)
             if slot is not None:
                 self._turn = (turn + 1) % len(_TURNS)
@@ -356,9 +358,12 @@ class Turns(Generic[T]):
             return None
         slow_next = self._slow_next[lane]
         for slow in (slow_next, not slow_next):
+            queue = self._queues[lane, slow]
+            if queue.empty:
+                continue
             slots = self._slow_slots if slow else self._limits.slots
             left = min(free, slots - self._slow) if slow else free
-            tenant = self._queues[lane, slow].first(_most(left, slots))
+            tenant = queue.first(_most(left, slots))
             if tenant is not None:
                 self._slow_next[lane] = not slow
                 return self._take_of(tenant, lane, slow=slow)
@@ -420,13 +425,16 @@ class Turns(Generic[T]):
         free = endpoint.sending < endpoint.known.limit
         for each, ready in tenant.ready.items():
             lane, slow = each
-            queue = self._queues[each]
-            if free and slow is endpoint.known.slow and endpoint.waiting[lane]:
-                ready.setdefault(endpoint.id, endpoint)
+            waits = endpoint.waiting[lane]
+            if not ready and not waits:
+                continue
+            if free and waits and slow is endpoint.known.slow:
+                ready[endpoint.id] = endpoint
             elif ready:
                 ready.pop(endpoint.id, None)
             else:
                 continue
+            queue = self._queues[each]
             if ready:
                 queue.put(tenant, tenant.held(slow=slow))
             else:

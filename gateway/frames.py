@@ -4,10 +4,12 @@ A frame is a four-byte big-endian length and a msgpack-encoded Struct, tagged by
 never uses stdout: the Go library prints there.
 """
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from gateway.limits import Limits
 from shared.commands import SendMessage
 from shared.env import JournalMode
 from shared.events import SessionEvent
@@ -16,6 +18,32 @@ from shared.session import Pairing, Session
 
 LARGEST_FRAME: Final = 4 * 1024 * 1024
 """Bytes. The largest text is a sixteenth of it; a longer length is a broken stream."""
+
+
+class Watch(StrEnum):
+    """What is watched because nobody would tell: each ends the host, and a new one is started."""
+
+    SILENCE = "silence"
+    """Connected, and nothing comes from WhatsApp."""
+    UNCONNECTED = "unconnected"
+    """Logged in, as far as was told, and there is no connection."""
+    FLAPPING = "flapping"
+    """Connected and dropped, again and again."""
+    FIRST_WORD = "first_word"
+    """No QR and no login after the dial."""
+    LOGIN_AFTER_PAIRING = "login_after_pairing"
+    REDIAL = "redial"
+    """No login for long after a lost connection."""
+    DEAF = "deaf"
+    """The library's loop of events ended: what WhatsApp sends goes nowhere."""
+    TAKE = "take"
+    """An event is not being journalled."""
+    SEND = "send"
+    """A message in the library's hands neither goes out nor fails."""
+    PULSE = "pulse"
+    """The host stands still."""
+    STOP = "stop"
+    """It was told to end, and does not."""
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -34,8 +62,11 @@ class Begin(_Frame, frozen=True, kw_only=True):
     """Ask for a pairing code for this number, if pairing is needed."""
     prelude: str = ""
     proxy: str = ""
+    proxied: bool = False
+    """Whether the proxy is the session's own."""
     journal_sync: bool = True
     journal_mode: JournalMode = "wal"
+    limits: Limits = Limits()
     until: float
     """When the host must be gone unless a `Ping` says later (seconds of the monotonic clock, which
     is one for all processes of a machine): before its shard's lease can pass to another gateway, so
@@ -113,6 +144,10 @@ class Pulse(_Frame, frozen=True, kw_only=True):
     """Seconds the send in hand has taken, 0 when idle."""
     journal_depth: int
     """Entries not yet recorded."""
+    taking_for: float = 0.0
+    """Seconds the event in hand has taken to be journalled, 0 without one."""
+    heard_ago: float | None = None
+    """Seconds since a byte came over the connection, None without one."""
 
 
 class Farewell(_Frame, frozen=True, kw_only=True):
@@ -120,6 +155,8 @@ class Farewell(_Frame, frozen=True, kw_only=True):
 
     asked: bool
     """Whether the gateway asked for it; otherwise the host should be started again."""
+    watch: Watch | None = None
+    """What made the host end itself, if it was one of its watches."""
 
 
 ToHost = Begin | RequestCode | Send | Recorded | Stop | Ping

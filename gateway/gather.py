@@ -73,7 +73,13 @@ class _Lines(Generic[T]):
 
     def add(self, handed: _Handed[T]) -> None:
         owner, line = self._turn(handed.item)
-        self._owners.setdefault(owner, OrderedDict()).setdefault(line, deque()).append(handed)
+        lines = self._owners.get(owner)
+        if lines is None:
+            lines = self._owners[owner] = OrderedDict()
+        waiting = lines.get(line)
+        if waiting is None:
+            waiting = lines[line] = deque()
+        waiting.append(handed)
         self._count += 1
 
     def take(self, fits: Callable[[T], bool]) -> _Handed[T] | None:

@@ -3,21 +3,26 @@
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gateway.aside import Aside
-from gateway.frames import Entry
+from gateway.frames import Entry, Watch
+from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.paths import LAST_WORDS, STORE
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies
+from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings
 from shared.errors import Malformed
 from shared.ids import EventId
-from shared.session import Pairing, Session
+from shared.session import Pairing, Reason, Session
 
 Record = Callable[[Session, Sequence[Entry]], Awaitable[None]]
 """Store entries of a session, in order; returns once they are stored."""
@@ -31,6 +36,7 @@ class House:
 
     settings: Settings
     nursery: Nursery
+    proxies: Proxies
     record: Record
     offer: Publish
     aside: Aside
@@ -39,8 +45,14 @@ class House:
     """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""
     closing: asyncio.Event
     """The gateway is on its way out: what cannot be stored now waits in the journals."""
-    gate: asyncio.Semaphore
+    gate: Gate
     """Passed by those that start a host, so that hundreds start a few at a time."""
+    weather: Weather
+    limits: Limits
+    ends: Counter[Reason] = field(default_factory=Counter[Reason])
+    """Changes of sessions recorded here, by their reason."""
+    watches: Counter[Watch] = field(default_factory=Counter[Watch])
+    """Hosts that were ended because something took too long, by what it was."""
 
     def folder(self, session: Session) -> Path:
         """A session's own folder. Raises Malformed."""

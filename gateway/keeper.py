@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar, assert_never
 
 import msgspec
@@ -32,34 +33,31 @@ from gateway.frames import (
     Send,
     Settled,
     Stop,
+    Watch,
 )
+from gateway.gate import Claim
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE, Damaged
 from gateway.host.paths import STORE
+from gateway.host.proxies import Trouble
+from gateway.host.proxies import change as in_trouble
 from gateway.host.refusals import ENDED
 from gateway.host.sender import settle_interrupted
 from gateway.house import House, erase_credentials, last_words
 from gateway.nursery import Child, Unborn
+from gateway.proxies import NoWay, Way
 from gateway.recorder import Recorder
 from shared.commands import SendMessage
 from shared.errors import Malformed, NotHeld
-from shared.events import MessageChange
+from shared.events import MessageChange, SessionChange
 from shared.ids import MessageId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import MessageStatus
-from shared.session import Reason, Session, SessionState, Trigger
+from shared.session import ALIVE, RESUMABLE, Reason, Session, SessionState, Trigger
 
 log = logging.getLogger(__name__)
 
-ALIVE: Final = frozenset(
-    {
-        SessionState.STARTING,
-        SessionState.PAIRING,
-        SessionState.CONNECTED,
-        SessionState.RECONNECTING,
-    }
-)
-BEGINNING: Final = ALIVE | {SessionState.CREATED, SessionState.STOPPED}
+BEGINNING: Final = RESUMABLE | {SessionState.STOPPED}
 """States that go on for a tenant who wants the session to run: WhatsApp has not ended it."""
 READY_LIMIT: Final = 30.0
 """Seconds from the fork to a loaded library."""
@@ -67,12 +65,6 @@ WATCH: Final = 1.0
 """Seconds between two looks at a host."""
 PINGS: Final = 10
 """Pings a lease time: a host must hear of a renewal while there is still much of the last one."""
-PULSE_LIMIT: Final = 30.0
-"""Seconds without a pulse after which a host is stuck: a slow disk may hold its loop for a while,
-but a host that stands still for longer keeps its session from being repaired."""
-SEND_LIMIT: Final = 90.0
-"""Seconds: the library gives up a send after 75, unless the connection was cut meanwhile; then it
-may wait for ever, and every later send behind it."""
 STOP_LIMIT: Final = 45.0
 """Seconds a host gets to end in order: more than its own limits add up to."""
 QUIET_STOP_LIMIT: Final = 8.0
@@ -80,13 +72,18 @@ QUIET_STOP_LIMIT: Final = 8.0
 its way out, or has lost its lease, has no longer."""
 EXIT_LIMIT: Final = 3.0
 """Seconds between a host's last frame and its end."""
-STEADY: Final = 60.0
-"""Seconds of connection after which earlier failures are forgotten."""
 QUIET_DRAIN_LIMIT: Final = 5.0
 """Seconds a quiet stop waits for the entries to be stored: what is left waits in the journal."""
 
 HOST_DIED: Final = Change(trigger=Trigger.DROP, reason=Reason.HOST_DIED)
 STARTED: Final = Change(trigger=Trigger.START)
+
+ENDED_FOR: Final = {
+    Watch.PULSE: "the process stood still and was ended",
+    Watch.SEND: "a message was stuck in the process, and it was ended",
+    Watch.TAKE: "an event was stuck in the process, and it was ended",
+}
+"""Why a host did not end by itself, for its tenant."""
 
 T = TypeVar("T")
 
@@ -104,6 +101,8 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     sending_for: float
     journal_depth: int
     restarts: int
+    heard_ago: float | None = None
+    """Seconds since a byte came from WhatsApp, None without a connection."""
 
 
 @dataclass(slots=True)
@@ -123,13 +122,21 @@ class _Life:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     farewell: Farewell | None = None
     connected_at: float | None = None
+    reached: bool = False
+    """Whether WhatsApp answered: with a login, or an offer to pair."""
+    killed: Watch | None = None
 
 
 class Keeper:
     """Holds one session until it ends or is stopped."""
 
-    def __init__(self, house: House, session: Session, phone_number: str | None) -> None:
+    def __init__(
+        self, house: House, session: Session, phone_number: str | None, *, ordered: bool = False
+    ) -> None:
+        """`ordered`: its tenant asked for it, so it begins whatever had ended it before."""
         self._house = house
+        self._ordered = ordered
+        self._claim = Claim(session.tenant_id, session.connected_at, ordered)
         self._ahead = session
         """As the journal told it when it was last read."""
         self._phone_number = phone_number
@@ -173,6 +180,7 @@ class Keeper:
             sending_for=0.0 if pulse is None else pulse.sending_for,
             journal_depth=self._recorder.depth if pulse is None else pulse.journal_depth,
             restarts=self._restarts,
+            heard_ago=None if pulse is None else pulse.heard_ago,
         )
 
     # What others ask.
@@ -181,6 +189,7 @@ class Keeper:
         """Order a message; returns once its outcome is recorded. Raises NotHeld."""
         if self.ending:
             raise NotHeld("the session is at its end here")
+        self.hurry()
         order = self._orders.get(command.message_id)
         if order is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -191,8 +200,13 @@ class Keeper:
                 self._life.child.channel.post(Send(command=command, repeated=repeated))
         await asyncio.shield(order.done)
 
+    def hurry(self) -> None:
+        """Somebody waits for the session: let it go before those that merely resume."""
+        self._claim.ordered = True
+
     def request_code(self, phone_number: str) -> None:
         """A pairing code for this number, if the session is pairing or comes to it."""
+        self.hurry()
         self._phone_number = phone_number
         if self._life is not None:
             self._life.child.channel.post(RequestCode(phone_number=phone_number))
@@ -201,6 +215,7 @@ class Keeper:
         """End the host; `done` says when it is gone and its journal drained."""
         if self._stop is None or (self._stop.quiet and not stop.quiet):
             self._stop = stop
+        self.hurry()
         self._nudge.set()
         if self._life is not None:
             self._life.child.channel.post(self._stop)
@@ -215,7 +230,10 @@ class Keeper:
                 group.create_task(self._recorder.publish()),
             ]
             try:
-                await self._hold()
+                try:
+                    await self._hold()
+                finally:
+                    self._house.weather.left(self.session.id)
                 self._ended = True
                 await self._finish()
             finally:
@@ -226,12 +244,10 @@ class Keeper:
                     task.cancel()
 
     async def _hold(self) -> None:
-        resumed = self.session.state in ALIVE and self._phone_number is None
-
         def begin(journal: Journal) -> None:
             # The row may be behind the journal of a host that ended with its gateway: what was
             # logged out meanwhile is not to be paired again unasked.
-            if not resumed or journal.session.state in BEGINNING:
+            if self._ordered or journal.session.state in BEGINNING:
                 journal.change(STARTED, self._house.now())
 
         await self._on_journal(begin)
@@ -246,17 +262,28 @@ class Keeper:
                 return
             self._failures += 1
             self._restarts += 1
-            seconds = pause(self._failures, random.random())  # noqa: S311 (jitter, not a secret)
+            weather = self._house.weather
+            seconds = weather.pause(self._failures, random.random())  # noqa: S311 (jitter, not a secret)
             log.warning(
                 "host.restarting",
                 extra=fields(session_id=self.session.id, failures=self._failures, seconds=seconds),
             )
+            # Woken it is by what happens from now on, and once.
+            self._calm()
             await self._nudged(seconds)
+            self._calm()
 
     async def _live(self) -> None:
         """One host, from its fork to its end."""
         try:
-            async with self._house.gate:
+            way = await self._house.proxies.way(self.session, self._failures)
+        except NoWay as error:
+            await self._on_journal(partial(self._tell, error.trouble))
+            return
+        try:
+            self._claim.connected_at = self.session.connected_at
+            async with self._house.gate.passage(self._claim):
+                self._claim.ordered = False
                 if self._stop is not None and not self._stop.log_out:
                     return
                 until = self._house.until(self.session)
@@ -267,7 +294,7 @@ class Keeper:
                 reader = asyncio.ensure_future(self._read(life))
                 pings = asyncio.ensure_future(self._ping(life))
                 try:
-                    self._begin(life, until)
+                    self._begin(life, until, way)
                     await _first(life.ready.wait(), reader, READY_LIMIT)
                 except BaseException:
                     life.child.kill()
@@ -296,7 +323,13 @@ class Keeper:
         )
         await self._after(life, status)
 
-    def _begin(self, life: _Life, until: float) -> None:
+    def _tell(self, trouble: Trouble, journal: Journal) -> None:
+        log.warning(
+            "host.no_way", extra=fields(session_id=self.session.id, trouble=trouble.name.lower())
+        )
+        journal.change(in_trouble(trouble), self._house.now())
+
+    def _begin(self, life: _Life, until: float, way: Way) -> None:
         settings = self._house.settings
         folder = self._house.folder(self.session)
         life.child.channel.post(
@@ -306,10 +339,12 @@ class Keeper:
                 store=str(folder / STORE),
                 phone_number=self._phone_number,
                 prelude=settings.host_prelude,
-                proxy=settings.whatsapp_proxy,
+                proxy=way.url,
+                proxied=way.own,
                 journal_sync=settings.journal_sync,
                 journal_mode=settings.journal_mode,
                 until=until,
+                limits=self._house.limits,
             )
         )
         life.child.channel.post(Recorded(sequence=self._recorder.last))
@@ -339,28 +374,33 @@ class Keeper:
             now = time.monotonic()
             if self._stop is not None and stop_by is None:
                 stop_by = now + (QUIET_STOP_LIMIT if self._stop.quiet else STOP_LIMIT)
-            why = self._stuck(life, now, stop_by)
-            if why is not None:
+            watch = self._stuck(life, now, stop_by)
+            if watch is not None and life.killed is None:
                 log.error(
                     "host.killed",
-                    extra=fields(session_id=self.session.id, pid=life.child.pid, why=why),
+                    extra=fields(session_id=self.session.id, pid=life.child.pid, watch=watch.value),
                 )
+                self._house.watches[watch] += 1
+                life.killed = watch
                 life.child.kill()
-            steady = life.connected_at is not None and now - life.connected_at > STEADY
-            if steady:
+            connected_at = life.connected_at
+            if connected_at is not None and now - connected_at > self._house.limits.unsteady:
                 self._failures = 0
         try:
             await asyncio.wait_for(life.child.ended(), EXIT_LIMIT)
         except TimeoutError:
             log.warning("host.lingered", extra=fields(session_id=self.session.id))
 
-    def _stuck(self, life: _Life, now: float, stop_by: float | None) -> str | None:
-        if now - life.pulse_at > PULSE_LIMIT:
-            return "no pulse"
-        if life.pulse is not None and life.pulse.sending_for > SEND_LIMIT:
-            return "a send hangs"
+    def _stuck(self, life: _Life, now: float, stop_by: float | None) -> Watch | None:
+        limits = self._house.limits
+        if now - life.pulse_at > limits.pulse:
+            return Watch.PULSE
+        if life.pulse is not None and life.pulse.sending_for > limits.send:
+            return Watch.SEND
+        if life.pulse is not None and life.pulse.taking_for > limits.take:
+            return Watch.TAKE
         if stop_by is not None and now > stop_by:
-            return "it does not stop"
+            return Watch.STOP
         return None
 
     async def _read(self, life: _Life) -> None:
@@ -390,16 +430,27 @@ class Keeper:
                 self._resolve(message_id)
             case Offer(pairing=pairing):
                 self._recorder.show(pairing)
+                self._reached(life)
             case Pulse():
-                life.pulse, life.pulse_at = frame, time.monotonic()
-                if not frame.connected:
-                    life.connected_at = None
-                elif life.connected_at is None:
-                    life.connected_at = life.pulse_at
-            case Farewell():
+                self._feel(life, frame)
+            case Farewell(watch=watch):
                 life.farewell = frame
+                if watch is not None:
+                    self._house.watches[watch] += 1
             case _:
                 assert_never(frame)
+
+    def _feel(self, life: _Life, pulse: Pulse) -> None:
+        life.pulse, life.pulse_at = pulse, time.monotonic()
+        if not pulse.connected:
+            life.connected_at = None
+        elif life.connected_at is None:
+            life.connected_at = life.pulse_at
+            self._reached(life)
+
+    def _reached(self, life: _Life) -> None:
+        life.reached = True
+        self._house.weather.reached(self.session.id)
 
     async def _after(self, life: _Life, status: int | None) -> None:
         """The host is gone: journal that, if it could not, and take over what it left."""
@@ -413,10 +464,14 @@ class Keeper:
                     extra=fields(session_id=self.session.id, status=status, why=why),
                 )
                 detail = None if status is None else f"the process ended with status {status}"
+                if life.killed is not None:
+                    detail = ENDED_FOR.get(life.killed, detail)
                 change = msgspec.structs.replace(HOST_DIED, detail=detail)
                 journal.change(change, self._house.now())
 
         await self._on_journal(take_over)
+        if not life.reached and self._ahead.reason is Reason.CONNECTION_LOST:
+            self._house.weather.missed(self.session.id, self._nudge.set)
 
     async def _finish(self) -> None:
         """Journal the end that was asked for, record all that is left, and erase what must go."""
@@ -476,6 +531,10 @@ class Keeper:
                 self._recorder.take(entries)
                 return
 
+    def _calm(self) -> None:
+        if self._stop is None:
+            self._nudge.clear()
+
     async def _nudged(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._nudge.wait(), seconds)
@@ -484,8 +543,13 @@ class Keeper:
 
     def _on_recorded(self, batch: Sequence[Entry]) -> None:
         for entry in batch:
-            if isinstance(entry.event.data, MessageChange):
-                self._resolve(entry.event.data.message_id)
+            match entry.event.data:
+                case MessageChange(message_id=message_id):
+                    self._resolve(message_id)
+                case SessionChange(reason=Reason() as reason):
+                    self._house.ends[reason] += 1
+                case _:
+                    pass
         if self._life is not None:
             self._life.child.channel.post(Recorded(sequence=self._recorder.last))
 

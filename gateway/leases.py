@@ -11,13 +11,19 @@ was first seen: its holder has stopped (at 0.8), and so have its hosts, by thems
 0.9); and nothing that it writes later can count, but taking the lease anew, which changes the stamp
 that every taker must find as it was.
 
+Who is there is read every turn, who holds what only where that may have changed. An old sighting of
+a lease harms nobody: it is taken by its stamp, which changes whenever it does.
+
 Evenness is a matter of manners, not of safety. What is free goes to whoever has least, by a rule
 that all gateways compute alike; who has too little asks whoever has most, and the one who is asked
-decides. What stays free for a while is anybody's.
+decides. What stays free for a while is anybody's. While gateways come and go nobody asks: then in a
+rolling replacement a shard moves once, from the one that goes to one that came for it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from shared.ids import WorkerId
@@ -41,8 +47,14 @@ MOVES: Final = 2
 UNEVEN: Final = 2
 """Shards one gateway must have more than another before one is moved. With 1 it would only change
 who has more, again and again."""
+CROWDED: Final = 2
+"""Times its share that a gateway may have while others wait for the fleet to be steady: as much as
+in a replacement of all gateways at once, where for a while there are twice as many."""
 BURY_SHARE: Final = 2.0
-"""Of the lease time: how long a gateway that holds nothing was silent when its row is removed."""
+"""Of the lease time: how long a gateway that holds nothing was silent when the newest of the others
+removes its row. After twice that, anybody does."""
+REREAD_SHARE: Final = 6.0
+"""Of the lease time: after which leases are read though nobody told of a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,6 @@ class Sighting:
 
     lease: Lease
     since: float
-    vouched: str | None = None
-    """The stamp of its owner's row; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,10 @@ class View:
     leases: Mapping[int, Sighting] = field(default_factory=dict[int, Sighting])
     """One for every shard; of epoch 0 where it was never held."""
     peers: Mapping[WorkerId, Peer] = field(default_factory=dict[WorkerId, Peer])
+    absent: Mapping[WorkerId, float] = field(default_factory=dict[WorkerId, float])
+    """Owners of leases that have no row, and since when (monotonic seconds)."""
+    changed: float = 0
+    """When (monotonic seconds) a gateway was last seen to come or to go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,80 +139,148 @@ def overdue(holds: Mapping[int, Hold], now: float) -> tuple[int, ...]:
     return tuple(shard for shard, hold in holds.items() if not hold.good(now))
 
 
-def saw(view: View, shards: int, rows: Iterable[Lease | Worker], now: float) -> View:
-    """What we know after reading the table at `now`: what is the same keeps its time."""
-    rows = tuple(rows)
+def saw_workers(view: View, workers: Iterable[Worker], now: float) -> View:
+    """What we know after reading at `now` who is there: what is the same keeps its time."""
     peers: dict[WorkerId, Peer] = {}
-    for worker in (row for row in rows if isinstance(row, Worker)):
+    for worker in workers:
         known = view.peers.get(worker.worker)
         same = known is not None and known.worker.stamp == worker.stamp
         peers[worker.worker] = Peer(worker, known.since if known and same else now)
-    stored = {row.shard: row for row in rows if isinstance(row, Lease)}
-    leases: dict[int, Sighting] = {}
+    changed = view.changed if _staff(peers) == _staff(view.peers) else now
+    return View(view.leases, peers, _absent(view.leases, peers, view.absent, now), changed)
+
+
+def saw_leases(view: View, shards: int, leases: Iterable[Lease], now: float) -> View:
+    """What we know after reading all leases at `now`, and before that who is there."""
+    stored = {lease.shard: lease for lease in leases}
+    sightings: dict[int, Sighting] = {}
     for shard in range(shards):
         lease = stored.get(shard) or Lease(shard=shard, epoch=0, stamp="")
-        owner = peers.get(lease.owner) if lease.owner else None
-        vouched = owner.worker.stamp if owner else None
         before = view.leases.get(shard)
-        same = before and (before.lease.stamp, before.vouched) == (lease.stamp, vouched)
-        leases[shard] = Sighting(lease, before.since if before and same else now, vouched)
-    return View(leases, peers)
+        same = before and before.lease.stamp == lease.stamp
+        sightings[shard] = Sighting(lease, before.since if before and same else now)
+    absent = _absent(sightings, view.peers, view.absent, now)
+    return View(sightings, view.peers, absent, view.changed)
+
+
+def _staff(peers: Mapping[WorkerId, Peer]) -> set[WorkerId]:
+    return {name for name, peer in peers.items() if not peer.worker.leaving}
+
+
+def _absent(
+    leases: Mapping[int, Sighting],
+    peers: Mapping[WorkerId, Peer],
+    before: Mapping[WorkerId, float],
+    now: float,
+) -> dict[WorkerId, float]:
+    owners = {seen.lease.owner for seen in leases.values()}
+    return {who: before.get(who, now) for who in owners if who is not None and who not in peers}
 
 
 def spread(shards: Iterable[int], counts: Mapping[WorkerId, int]) -> dict[int, WorkerId]:
-    """Who gets which shard: each goes to whoever has least. Alike wherever it is computed."""
-    have = dict(counts)
+    """Who gets which shard: each goes to whoever has least, of those to who came last.
+
+    Alike wherever it is computed. Ids sort by the time they were minted, and who came last is the
+    least likely to go next.
+    """
+    newest = sorted(counts, reverse=True)
+    queue = [(counts[worker], age, worker) for age, worker in enumerate(newest)]
+    heapq.heapify(queue)
     heirs: dict[int, WorkerId] = {}
-    for shard in sorted(shards) if have else ():
-        heir = min(have, key=lambda worker: (have[worker], worker))
+    for shard in sorted(shards) if queue else ():
+        have, age, heir = queue[0]
         heirs[shard] = heir
-        have[heir] += 1
+        heapq.heapreplace(queue, (have + 1, age, heir))
     return heirs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Standing:
     """A gateway's view, judged at a moment."""
 
     me: WorkerId
     view: View
     now: float
-    """Not after the table was last read: what has not changed by then has not."""
+    """Not after it was last read who is there: what has not changed by then has not."""
     lease_seconds: float
+    patience: float = 0
+    """Seconds since somebody came or went in which nobody asks for a shard."""
 
+    @cached_property
     def live(self) -> frozenset[WorkerId]:
         """Gateways that take shards, as far as we know; we are one."""
-        others = (
-            name
-            for name, peer in self.view.peers.items()
-            if not peer.worker.leaving and self.now - peer.since < self.lease_seconds
-        )
-        return frozenset(others) | {self.me}
+        return frozenset(self._staying(self._heard_within(self.lease_seconds))) | {self.me}
 
-    def counts(self, moved: Collection[int] = ()) -> dict[WorkerId, int]:
-        """How many shards each live gateway has.
+    @cached_property
+    def well(self) -> frozenset[WorkerId]:
+        """Those of them that are not about to be given up."""
+        return frozenset(self._staying(self._heard)) | {self.me}
 
-        One that is given back, and each of `moved`, is counted for the one it goes to.
+    @cached_property
+    def _heard(self) -> frozenset[WorkerId]:
+        return frozenset(self._heard_within(SUSPECT_SHARE * self.lease_seconds))
+
+    def _heard_within(self, seconds: float) -> Iterator[WorkerId]:
+        since = self.now - seconds
+        return (name for name, peer in self.view.peers.items() if peer.since > since)
+
+    def _staying(self, names: Iterable[WorkerId]) -> Iterator[WorkerId]:
+        peers = self.view.peers
+        return (name for name in names if not peers[name].worker.leaving)
+
+    @cached_property
+    def _leaving(self) -> frozenset[WorkerId]:
+        peers = self.view.peers.items()
+        return frozenset(name for name, peer in peers if peer.worker.leaving)
+
+    def counts(
+        self, moved: Collection[int] = (), among: frozenset[WorkerId] | None = None
+    ) -> dict[WorkerId, int]:
+        """How many shards each live gateway has, or each of `among`.
+
+        One that is given back, or will be by who leaves, and each of `moved`, is counted for the
+        one it goes to.
         """
-        have = dict.fromkeys(self.live(), 0)
+        have = dict.fromkeys(self.live if among is None else among, 0)
+        going = self._leaving | {None}
         for shard, seen in self.view.leases.items():
             lease = seen.lease
-            who = lease.wanted_by if lease.owner is None or shard in moved else lease.owner
+            who = lease.wanted_by if lease.owner in going or shard in moved else lease.owner
             if who is not None and who in have:
                 have[who] += 1
         return have
 
     def free_since(self, seen: Sighting) -> float:
         """When a lease of another, or of nobody, became free, or will if nothing is heard."""
-        return seen.since + (0 if seen.lease.owner is None else self.lease_seconds)
+        owner = seen.lease.owner
+        if owner is None:
+            return seen.since
+        peer = self.view.peers.get(owner)
+        silent = self.view.absent.get(owner, seen.since) if peer is None else peer.since
+        return max(seen.since, silent) + self.lease_seconds
 
-    def free(self) -> dict[int, Sighting]:
-        """Leases that may be taken. Our own are not among them: we know what became of those."""
+    @cached_property
+    def lapsing(self) -> dict[int, Sighting]:
+        """Leases that are free, or will be if their owner stays as silent as it is.
+
+        Our own are not among them: we know what became of those.
+        """
+        soon = self.now + (1 - SUSPECT_SHARE) * self.lease_seconds
+        heard = self._heard | {self.me}
         return {
             shard: seen
             for shard, seen in self.view.leases.items()
-            if seen.lease.owner is None
-            or (seen.lease.owner != self.me and self.now >= self.free_since(seen))
+            if seen.lease.owner not in heard
+            and (seen.lease.owner is None or soon >= self.free_since(seen))
+        }
+
+    @cached_property
+    def free(self) -> dict[int, Sighting]:
+        """Leases that may be taken."""
+        return {
+            shard: seen
+            for shard, seen in self.lapsing.items()
+            if seen.lease.owner is None or self.now >= self.free_since(seen)
         }
 
     def left_alone(self, seen: Sighting) -> bool:
@@ -209,32 +291,73 @@ class Standing:
         """Whether a free lease was given back for a gateway that is there to take it."""
         return (
             seen.lease.owner is None
-            and seen.lease.wanted_by in self.live()
+            and seen.lease.wanted_by in self.live
             and not self.left_alone(seen)
         )
 
+    @cached_property
+    def heirs(self) -> dict[int, WorkerId]:
+        """Whose each lease is that is free or about to be.
+
+        All are dealt out at once: it must not matter in which order we saw several gateways die.
+        """
+        if not self.lapsing:
+            return {}
+        kept = {
+            shard: heir
+            for shard, seen in self.lapsing.items()
+            if self.kept(seen) and (heir := seen.lease.wanted_by) is not None
+        }
+        return {**spread(self.lapsing.keys() - kept.keys(), self.counts(among=self.well)), **kept}
+
+    def news(self) -> dict[WorkerId, tuple[bool, int]]:
+        """What the others tell of the leases: while it is the same, so are they."""
+        return {
+            name: (peer.worker.leaving, peer.worker.moves)
+            for name, peer in self.view.peers.items()
+            if name != self.me
+        }
+
+    @cached_property
     def calm(self) -> bool:
         """Whether every shard is held by a gateway that is well, or is on its way to one."""
-        suspect = self.now - SUSPECT_SHARE * self.lease_seconds
-        live = self.live()
-        well = {
-            name
-            for name in live
-            if name == self.me or ((p := self.view.peers.get(name)) and p.since > suspect)
-        }
         return all(
-            seen.lease.owner in well or self.kept(seen) for seen in self.view.leases.values()
+            seen.lease.owner in self.well or self.kept(seen) for seen in self.view.leases.values()
+        )
+
+    @cached_property
+    def uneven(self) -> bool:
+        """Whether it is time to ask for shards.
+
+        Nobody came or went for a while; or one has far too many, as the first of a fleet has.
+        """
+        have = self.counts().values()
+        most, share = max(have), -(-sum(have) // len(have))
+        steady = self.now - self.view.changed >= self.patience
+        return most - min(have) >= UNEVEN and (steady or most > CROWDED * share)
+
+    def restless(self) -> bool:
+        """Whether leases may change hands next turn: then they are read every turn."""
+        return not self.calm or self.uneven
+
+    def expected(self) -> tuple[int, ...]:
+        """Shards that are on their way to us."""
+        return tuple(
+            shard
+            for shard, seen in self.view.leases.items()
+            if seen.lease.wanted_by == self.me and seen.lease.owner != self.me
         )
 
     def next_look(self) -> float | None:
-        """When (monotonic seconds) a lease becomes free, or anybody's, if nothing changes."""
+        """When (monotonic seconds) a lease becomes ours to take, if nothing changes."""
         grace = GRACE_SHARE * self.lease_seconds
         moments = (
             moment
-            for seen in self.view.leases.values()
-            if seen.lease.owner != self.me
-            for moment in (self.free_since(seen), self.free_since(seen) + grace)
-            if moment > self.now
+            for shard, seen in self.lapsing.items()
+            if (
+                moment := self.free_since(seen) + (0 if self.heirs.get(shard) == self.me else grace)
+            )
+            > self.now
         )
         return min(moments, default=None)
 
@@ -252,7 +375,6 @@ def plan(
         for seen in at.view.leases.values()
         if seen.lease.wanted_by == at.me and seen.lease.owner not in {None, at.me}
     )
-    calm = at.calm()
     lost = tuple(
         shard
         for shard, hold in holds.items()
@@ -261,22 +383,18 @@ def plan(
     return Plan(
         lost=lost,
         take=_take(at, holds, closing),
-        ask=_ask(at, wanted) if calm else (),
-        withdraw=_withdraw(at, wanted),
-        hand_over=_hand_over(at, holds.keys() - set(lost), handing) if calm else (),
+        ask=_ask(at, wanted) if at.calm and at.uneven else (),
+        withdraw=_withdraw(at, wanted) if wanted else (),
+        hand_over=_hand_over(at, holds.keys() - set(lost), handing) if at.calm else (),
         bury=_bury(at),
     )
 
 
 def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> tuple[Lease, ...]:
-    free = at.free()
-    heirs = spread((shard for shard, seen in free.items() if not at.kept(seen)), at.counts())
     mine = {
         shard: seen
-        for shard, seen in free.items()
-        if at.left_alone(seen)
-        or heirs.get(shard) == at.me
-        or (at.kept(seen) and seen.lease.wanted_by == at.me)
+        for shard, seen in at.free.items()
+        if at.left_alone(seen) or at.heirs.get(shard) == at.me
     }
     # Ours by the table and not by us: the answer that gave it to us was lost, or we gave it up.
     mine |= {shard: seen for shard, seen in at.view.leases.items() if seen.lease.owner == at.me}
@@ -286,7 +404,7 @@ def _take(at: Standing, holds: Mapping[int, Hold], closing: Collection[int]) -> 
 def _ask(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
     asked = {lease.shard for lease in wanted}
     have = at.counts(asked)
-    live = at.live()
+    live = at.live
     rank = sorted(live).index(at.me)
     asks: list[Lease] = []
     for _ in range(MOVES - len(wanted)):
@@ -318,10 +436,14 @@ def _withdraw(at: Standing, wanted: tuple[Lease, ...]) -> tuple[Lease, ...]:
 
 
 def _hand_over(at: Standing, held: Collection[int], handing: Collection[int]) -> tuple[Lease, ...]:
-    have = at.counts(handing)
+    asked = [
+        lease
+        for shard in sorted(set(held) - set(handing))
+        if (lease := at.view.leases[shard].lease).wanted_by is not None
+    ]
+    have = at.counts(handing) if asked else {}
     given: list[Lease] = []
-    for shard in sorted(set(held) - set(handing)):
-        lease = at.view.leases[shard].lease
+    for lease in asked:
         heir = lease.wanted_by
         if len(given) + len(handing) >= MOVES:
             break
@@ -335,10 +457,20 @@ def _hand_over(at: Standing, held: Collection[int], handing: Collection[int]) ->
 
 def _bury(at: Standing) -> tuple[Worker, ...]:
     owners = {seen.lease.owner for seen in at.view.leases.values()}
+    patience = BURY_SHARE * at.lease_seconds * (1 if at.me == max(at.live) else 2)
     return tuple(
         peer.worker
         for name, peer in at.view.peers.items()
-        if name != at.me
-        and name not in owners
-        and at.now - peer.since >= BURY_SHARE * at.lease_seconds
+        if name != at.me and name not in owners and at.now - peer.since >= patience
     )
+
+
+def bequests(at: Standing, holds: Mapping[int, Hold]) -> dict[int, WorkerId]:
+    """Who is to have what we hold when we go: who was told so, else who has least."""
+    have = at.counts(holds, at.live - {at.me})
+    told = {
+        shard: heir
+        for shard in holds
+        if (heir := at.view.leases[shard].lease.wanted_by) in have and heir is not None
+    }
+    return {**spread(holds.keys() - told.keys(), have), **told}

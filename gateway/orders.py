@@ -8,13 +8,16 @@ deletion that was begun goes on where it ended.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from gateway.aws import Aws
-from gateway.changes import LOGGED_OUT, STOPPED, Change
+from gateway.bans import Bans
+from gateway.changes import LOGGED_OUT, RESET, STOPPED, UNREMOVED, Change
 from gateway.erasure import erase_session, erase_tenant
 from gateway.host.refusals import EXPIRED
 from gateway.keeper import HostStatus
@@ -22,8 +25,10 @@ from shared import clock, commands, ids, queue
 from shared.commands import (
     Command,
     DeleteSession,
+    Lifecycle,
     LogOutSession,
     PurgeTenant,
+    ResetSession,
     SendMessage,
     StartSession,
     StopSession,
@@ -32,7 +37,17 @@ from shared.errors import Contended, Foreign, NotHeld, Unavailable
 from shared.ids import CommandId, SessionId, TenantId
 from shared.logs import fields
 from shared.message import Failure, FailureCode
-from shared.session import Desired, Session, SessionState
+from shared.session import (
+    ALIVE,
+    RESUMABLE,
+    Desired,
+    Session,
+    SessionState,
+    Trigger,
+    after,
+    ban_ends,
+    linked,
+)
 from shared.store import sessions, tenants
 from shared.store.dynamo import Range
 from shared.tenant import TenantStatus
@@ -52,26 +67,19 @@ CONNECT_SECONDS: Final = 20.0
 """How long a stopped session may take to connect before it is logged out without WhatsApp."""
 CONNECT_LOOK: Final = 0.1
 
-ALIVE: Final = frozenset(
-    {
-        SessionState.CREATED,
-        SessionState.STARTING,
-        SessionState.PAIRING,
-        SessionState.CONNECTED,
-        SessionState.RECONNECTING,
-    }
-)
-"""States from which a wanted session goes on by itself. From any other, WhatsApp or its owner ended
-it, and only a new start begins it again."""
-
 
 class Hosts(Protocol):
     """What we need of the supervisor."""
 
     async def start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
-        """Hold the session; nothing if it is held."""
+        """Hold the session; nothing if it is held, unless `restart`."""
         ...
 
     async def stop(
@@ -105,6 +113,13 @@ class Hosts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    session: Session
+    at: int
+    """When it was last started here (ms)."""
+
+
 class Orders:
     """Carries out commands for the sessions of held shards."""
 
@@ -116,6 +131,7 @@ class Orders:
         keys: Sequence[bytes],
         epoch: Callable[[int], int | None],
         now: Callable[[], int],
+        bans: Bans,
     ) -> None:
         """`keys` sign commands; `epoch` is a shard's fencing token while we hold it."""
         self._aws = aws
@@ -123,8 +139,9 @@ class Orders:
         self._hosts = hosts
         self._epoch = epoch
         self._now = now
-        self._begun: dict[SessionId, Session] = {}
-        # A session's is gone with the last message that waits for it.
+        self._bans = bans
+        self._begun: dict[SessionId, _Begun] = {}
+        # A session's is gone with the last that waits for it.
         self._turns: WeakValueDictionary[SessionId, asyncio.Lock] = WeakValueDictionary()
 
     async def carry_out(self, command: Command, shard: int, count: int) -> str:
@@ -141,24 +158,58 @@ class Orders:
                 return await self._send(command, shard, count)
             case PurgeTenant():
                 return await self._purge(command, shard)
-            case StartSession() | StopSession() | LogOutSession() | DeleteSession():
-                session = await self._owned(command, shard)
-                return "gone" if session is None else await self._lifecycle(command, session)
+            case (
+                StartSession() | StopSession() | LogOutSession() | ResetSession() | DeleteSession()
+            ):
+                turn = self._turn(command.session_id)
+                async with turn:
+                    session = await self._owned(command, shard)
+                    return "gone" if session is None else await self._lifecycle(command, session)
             case _:
                 assert_never(command)
 
     async def resume(self, session: Session) -> None:
-        """Bring a session of a shard just won to what its tenant wants."""
-        match session.desired:
-            case Desired.RUNNING if session.state in ALIVE:
-                await self._start(session)
-            case Desired.DELETED:
-                await self._delete(session)
-            case Desired.STOPPED if session.state in ALIVE - {SessionState.CREATED}:
-                # Its gateway died between the order and the stop.
-                await self._stop(session)
-            case _:
-                pass
+        """Bring a session of a shard just won to what its tenant wants.
+
+        What is known of it comes from an index, a little late: its row is read again, so that an
+        order carried out meanwhile is not undone.
+        """
+        turn = self._turn(session.id)
+        async with turn:
+            if self._hosts.holds(session.id):
+                return
+            row = await self._aws.run(sessions.read(session.tenant_id, session.id))
+            if row is None:
+                return
+            match row.desired:
+                case Desired.RUNNING if row.state in RESUMABLE:
+                    await self._start(row, None if linked(row) else row.phone_number)
+                case Desired.RUNNING:
+                    self._bans.heed(row)
+                case Desired.DELETED:
+                    await self._delete(row)
+                case Desired.STOPPED if row.state in ALIVE:
+                    # Its gateway died between the order and the stop.
+                    await self._stop(row)
+                case _:
+                    pass
+
+    async def end_bans(self) -> None:
+        """Start the sessions whose ban is over, if their tenants still want them to run."""
+        for session in self._bans.over(self._now()):
+            turn = self._turn(session.id)
+            async with turn:
+                row = await self._aws.run(sessions.read(session.tenant_id, session.id))
+                ends = None if row is None else ban_ends(row)
+                if row is None or ends is None:
+                    self._bans.forget(session.id)
+                elif ends > self._now():
+                    self._bans.heed(row)
+                else:
+                    log.info("session.ban_over", extra=fields(session_id=session.id))
+                    self._bans.forget(session.id)
+                    with suppress(NotHeld):
+                        await self._start(row, ordered=True)
 
     async def obey(self, session_id: SessionId) -> None:
         """Stop a session whose messages wait, if its tenant no longer wants it to run.
@@ -168,13 +219,14 @@ class Orders:
         begun = self._begun.get(session_id)
         if begun is None:
             return
-        row = await self._aws.run(sessions.read(begun.tenant_id, session_id))
+        row = await self._aws.run(sessions.read(begun.session.tenant_id, session_id))
         if row is None or row.desired is not Desired.RUNNING:
             await self._hosts.stop(session_id)
 
     async def leave(self, shard: int) -> None:
         """Stop the hosts of a shard, without a word to its tenants: another gateway goes on."""
-        leaving = [session for session in self._begun.values() if session.shard == shard]
+        begun = [each.session for each in self._begun.values()]
+        leaving = [session for session in begun if session.shard == shard]
         results = await asyncio.gather(
             *(self._hosts.stop(session.id, quiet=True) for session in leaving),
             return_exceptions=True,
@@ -183,11 +235,12 @@ class Orders:
             self._begun.pop(session.id, None)
             if isinstance(result, BaseException):
                 log.error("session.not_left", extra=fields(session_id=session.id), exc_info=result)
+        self._bans.leave(shard)
 
     async def _owned(self, command: Command, shard: int) -> Session | None:
         """The command's session, None where it is gone. Raises Foreign."""
         begun = self._begun.get(command.session_id)
-        if begun is not None and begun.tenant_id != command.tenant_id:
+        if begun is not None and begun.session.tenant_id != command.tenant_id:
             raise Foreign("the session is another tenant's")
         row = await self._aws.run(sessions.read(command.tenant_id, command.session_id))
         if row is not None:
@@ -199,57 +252,117 @@ class Orders:
             raise Foreign("the session is another tenant's")
         return None
 
-    async def _lifecycle(
-        self,
-        command: StartSession | StopSession | LogOutSession | DeleteSession,
-        session: Session,
-    ) -> str:
+    def _turn(self, session_id: SessionId) -> asyncio.Lock:
+        return self._turns.setdefault(session_id, asyncio.Lock())
+
+    async def _lifecycle(self, command: Lifecycle, session: Session) -> str:
         match command:
+            case StartSession() if session.desired is not Desired.RUNNING:
+                return "overtaken"
+            case StopSession() if session.desired is Desired.RUNNING:
+                return "overtaken"
             case StartSession():
-                if session.desired is not Desired.RUNNING:
-                    return "overtaken"
-                await self._start(session, command.phone_number, restart=command.restart)
+                moved = await self._obey_start(command, session)
             case StopSession():
-                if session.desired is Desired.RUNNING:
-                    return "overtaken"
-                await self._stop(session)
+                moved = await self._stop(session)
             case LogOutSession():
-                await self._log_out(session)
+                moved = await self._log_out(session)
+            case ResetSession():
+                moved = await self._reset(session)
             case DeleteSession():
                 await self._delete(session)
+                moved = True
             case _:
                 assert_never(command)
+        if not moved:
+            # Whoever ordered it waits for a word, and there will be no event.
+            epoch = self._fenced(session).epoch
+            heed = sessions.heed(session.tenant_id, session.id, self._now(), epoch)
+            await self._aws.run(heed)
         return "done"
 
+    async def _obey_start(self, command: StartSession, session: Session) -> bool:
+        """Whether the session is started by that, or again; False where there is nothing to do."""
+        held = self._hosts.holds(session.id)
+        begun = self._begun.get(session.id)
+        number = command.phone_number
+        restart = command.restart or command.redial
+        if command.redial and not held and session.state not in RESUMABLE:
+            return True  # it is at rest, and nobody waits for a word
+        if restart:
+            late = begun is not None and command.issued_at <= begun.at
+            if held and number is None and late and not command.redial:
+                return False  # one of many: a later start has done what it asks
+            if number is None and not linked(session):
+                number = session.phone_number
+        elif not held and (ban_ends(session) or 0) > self._now():
+            # WhatsApp would only say again until when. A restart asks it nevertheless.
+            self._bans.heed(session)
+            return False
+        await self._start(session, number, restart=restart, ordered=True)
+        return restart or not held
+
     async def _start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
         fenced = self._fenced(session)
+        self._bans.forget(session.id)
+        begun = self._begun.get(session.id)
+        goes_on = begun is not None and not restart and self._hosts.holds(session.id)
+        at = begun.at if begun is not None and goes_on else self._now()
         # Before the start: whoever leaves the shard meanwhile must know of the host.
-        self._begun[session.id] = fenced
-        await self._hosts.start(fenced, phone_number, restart=restart)
+        self._begun[session.id] = _Begun(fenced, at)
+        await self._hosts.start(fenced, phone_number, restart=restart, ordered=ordered)
 
-    async def _stop(self, session: Session) -> None:
-        if self._hosts.holds(session.id):
+    async def _stop(self, session: Session) -> bool:
+        """Whether there was anything to stop."""
+        held = self._hosts.holds(session.id)
+        means = after(session.state, Trigger.STOP) is not None
+        if held:
             await self._hosts.stop(session.id)
-        elif session.state in ALIVE:
+        elif means:
             await self._hosts.mark(self._fenced(session), STOPPED)
-        self._begun.pop(session.id, None)
+        self._forget(session)
+        return held or means
 
-    async def _log_out(self, session: Session, *, silent: bool = False) -> None:
+    async def _log_out(self, session: Session, *, silent: bool = False) -> bool:
         """Remove the device from the account: that takes a socket, so a stopped one is started.
 
-        `silent` tells nobody where there was no device to remove.
+        `silent` tells nobody where there was no device to remove. Whether anything changed.
         """
-        linked = session.connected_at is not None and session.state in _LINKED
-        if linked and not self._hosts.holds(session.id):
-            await self._start(session)
-            await self._connected(session.id)
-        if self._hosts.holds(session.id):
-            await self._hosts.stop(session.id, log_out=True)
-        elif session.state is not SessionState.LOGGED_OUT and not silent:
-            await self._hosts.mark(self._fenced(session), LOGGED_OUT)
+        row = session
+        # While it is banned, WhatsApp refuses the login that this takes.
+        if linked(row) and row.state is not SessionState.BANNED and not self._hosts.holds(row.id):
+            await self._start(row, ordered=True)
+            await self._connected(row.id)
+            if not self._hosts.holds(row.id):
+                row = await self._aws.run(sessions.read(row.tenant_id, row.id)) or row
+        moved = row is not session
+        if self._hosts.holds(row.id):
+            moved = True
+            await self._hosts.stop(row.id, log_out=True)
+        elif row.state is not SessionState.LOGGED_OUT and not silent:
+            moved = True
+            change = UNREMOVED if linked(row) else LOGGED_OUT
+            await self._hosts.mark(self._fenced(row), change)
+        self._forget(row)
+        return moved
+
+    async def _reset(self, session: Session) -> bool:
+        """Erase the device's credentials; WhatsApp is not asked. Whether anything changed."""
+        await self._hosts.stop(session.id, quiet=True)
+        self._forget(session)
+        await self._hosts.mark(self._fenced(session), RESET)
+        return after(session.state, RESET.trigger) is not None
+
+    def _forget(self, session: Session) -> None:
         self._begun.pop(session.id, None)
+        self._bans.forget(session.id)
 
     async def _connected(self, session_id: SessionId) -> None:
         """Return when the session is connected, or has had its time for it."""
@@ -320,10 +433,10 @@ class Orders:
 
     async def _send(self, command: SendMessage, shard: int, count: int) -> str:
         begun = self._begun.get(command.session_id)
-        if begun is not None and begun.tenant_id != command.tenant_id:
+        if begun is not None and begun.session.tenant_id != command.tenant_id:
             raise Foreign("the session is another tenant's")
         repeated = count > 1
-        if begun is not None and self._hosts.holds(begun.id):
+        if begun is not None and self._hosts.holds(begun.session.id):
             try:
                 await self._hosts.send(command, repeated=repeated)
             except NotHeld:
@@ -332,7 +445,7 @@ class Orders:
                 return "done"
         # All that a host left unsent come here at once: they take turns, first come first served,
         # so that none passes another while the row is read and a host is made.
-        turn = self._turns.setdefault(command.session_id, asyncio.Lock())
+        turn = self._turn(command.session_id)
         async with turn:
             return await self._send_anew(command, shard, repeated=repeated)
 
@@ -343,7 +456,7 @@ class Orders:
             return "gone"
         if self._now() >= command.expires_at:
             return await self._refuse(session, command, EXPIRED)
-        if session.desired is not Desired.RUNNING or session.state not in ALIVE:
+        if session.desired is not Desired.RUNNING or session.state not in RESUMABLE:
             return await self._refuse(session, command, _ENDED)
         await self._start(session)
         await self._hosts.send(command, repeated=repeated)
@@ -369,8 +482,6 @@ def _renewed(command: PurgeTenant, now: int) -> PurgeTenant:
     )
 
 
-_LINKED: Final = ALIVE | {SessionState.STOPPED}
-"""States in which there may be a device to remove."""
 _ENDED: Final = Failure(
     code=FailureCode.SESSION_ENDED,
     detail="The session was not running when its turn came.",

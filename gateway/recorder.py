@@ -71,9 +71,11 @@ class Recorder:
         self._recorded = recorded
         self._waiting: deque[Entry] = deque()
         self._news = asyncio.Event()
+        self._stored = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
         self._pairing: Pairing | None = None
+        self._behind = 0
         self._offered = asyncio.Event()
 
     @property
@@ -92,8 +94,12 @@ class Recorder:
             self._news.set()
 
     def show(self, pairing: Pairing) -> None:
-        """Publish this pairing; an older one that was not published yet is of no use any more."""
+        """Publish this pairing; an older one that was not published yet is of no use any more.
+
+        It goes behind the entries taken before: the start of its attempt takes the last one away.
+        """
         self._pairing = pairing
+        self._behind = self.queued
         self._offered.set()
 
     async def record(self) -> None:
@@ -129,6 +135,9 @@ class Recorder:
         while True:
             await self._offered.wait()
             self._offered.clear()
+            while self.last < self._behind:
+                self._stored.clear()
+                await self._stored.wait()
             if self._pairing is None:
                 continue
             try:
@@ -145,6 +154,7 @@ class Recorder:
             self._waiting.popleft()
             self.last = entry.sequence
             self.session = follow(self.session, entry.event)
+        self._stored.set()
         self._recorded(batch)
 
     async def _pause(self, fact: str, failures: int, error: Exception) -> None:

@@ -47,13 +47,6 @@ ROW: Final = 1_000
 Born = Callable[[Delivery, Endpoint], Delivery]
 """How a new delivery comes into the table: claimed by us, due, or held."""
 
-_PAIRED_OR_OVER: Final = frozenset(SessionState) - {
-    SessionState.CREATED,
-    SessionState.STARTING,
-    SessionState.PAIRING,
-}
-"""States in which a pairing attempt is no longer to be shown."""
-
 
 class Change(msgspec.Struct, frozen=True):
     """What one entry changes."""
@@ -153,7 +146,8 @@ def fold(changes: Sequence[Change]) -> list[Action]:
         tenant_id = change.session.tenant_id
         write = sessions.observe(tenant_id, session_id, observation)
         actions.append(Action(write, "session", change))
-        if observation.state in _PAIRED_OR_OVER:
+        # What an attempt offered is worth nothing once it succeeded, ended or was begun anew.
+        if observation.state is not SessionState.PAIRING:
             actions.append(Action(sessions.withdraw(tenant_id, session_id), "pairing", change))
     return actions
 
@@ -178,11 +172,14 @@ def without(actions: Sequence[Action], refusal: Refusal) -> Remainder:
         for n in failed
         if actions[n].part == "session" and refusal.item(n) is not None
     )
+    passed_on = {session.id for session in fenced}
     left = [
         action
         for n, action in enumerate(actions)
         if n not in failed
         and not (action.part == "delivery" and action.change.event.id in repeated)
+        # The attempt that is shown now is the later owner's.
+        and not (action.part == "pairing" and action.change.session.id in passed_on)
     ]
     return Remainder(left, repeated, fenced)
 
@@ -216,6 +213,7 @@ def _observation(change: SessionChange, at: int, epoch: int) -> Observation:
         at=at,
         epoch=epoch,
         reason=change.reason,
+        detail=change.detail,
         until=None if change.until is None else clock.moment(change.until),
         phone_number=change.phone_number,
         lid=None if gone else change.lid,

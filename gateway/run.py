@@ -7,6 +7,7 @@ are resigned, for whoever goes on, and last the deliveries in hand are finished.
 
 import asyncio
 import logging
+import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +19,18 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.agenda import Agenda
 from gateway.aws import Aws
+from gateway.bans import Bans
 from gateway.directory import Directory
 from gateway.dispatcher import Dispatcher
 from gateway.egress import Egress
 from gateway.health import serve
 from gateway.inbox import Inbox
 from gateway.leaseholder import Leaseholder
+from gateway.loops import Loop
 from gateway.metrics import Metrics, family, gauge
 from gateway.orders import Orders
 from gateway.outbox import Outbox
+from gateway.proxies import proxies_of
 from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
@@ -42,6 +46,8 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 32
 """For journals being read: a slow disk must not stop the rest."""
+BAN_LOOK: Final = 5.0
+"""Seconds between two looks at the bans that may be over; they are few, and in memory."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -73,6 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             won=won,
             left=left,
             lost=lost,
+            patience=settings.balance_seconds,
         )
         await parts.enter_async_context(_background(leaseholder.run()))
 
@@ -109,12 +116,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         await parts.enter_async_context(outbox)
 
+        bans = Bans(secrets.SystemRandom().random)
         supervisor = Supervisor(
             settings=settings,
+            proxies=proxies_of(settings, keyring.seals),
             record=outbox.record,
             offer=outbox.offer,
             now=clock.millis,
             until=lambda session: leaseholder.hosts_until(session.shard),
+            ended=bans.heed,
         )
         await parts.enter_async_context(_background(supervisor.run(), ends_itself=True))
         # Nothing acts on a shard once its hosts are gone: the next gateway need not wait until
@@ -128,7 +138,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             keys=keyring.commands,
             epoch=leaseholder.epoch,
             now=clock.millis,
+            bans=bans,
         )
+        ends_of_bans = Loop("bans", orders.end_bans, pause=BAN_LOOK)
+        await parts.enter_async_context(_background(ends_of_bans.run()))
 
         def serve_shard(shard: int) -> ShardInbox:
             return ShardInbox(
@@ -151,6 +164,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 leaseholder.watch,
                 *dispatcher.loops(),
                 recoveries.loop,
+                ends_of_bans,
                 *inbox.loops(),
             )
             return {loop.name: "stands still" for loop in loops if not loop.alive()}
@@ -205,6 +219,11 @@ async def _background(
 def _leases(leaseholder: Leaseholder) -> Iterable[Metric]:
     held = leaseholder.held()
     yield gauge("zapgate_shards_held", "Shards this gateway holds", len(held))
+    yield gauge(
+        "zapgate_shards_unheld",
+        "Shards that no gateway took in its time, as this one sees it",
+        len(leaseholder.unheld()),
+    )
     yield gauge("zapgate_gateways", "Gateways that share the shards", leaseholder.gateways())
     yield family(
         CounterMetricFamily,
@@ -248,6 +267,25 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "zapgate_host_restarts",
         "Restarts of the hosts of the sessions held",
         sum(status.restarts for status in statuses),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_session_changes",
+        "Changes of sessions that had a reason, by reason",
+        ("reason",),
+        (((reason.value,), count) for reason, count in sorted(supervisor.ends.items())),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_host_interventions",
+        "Hosts ended because something took too long, by what",
+        ("watch",),
+        (((watch.value,), count) for watch, count in sorted(supervisor.watches.items())),
+    )
+    yield gauge(
+        "zapgate_longest_unheard_seconds",
+        "Since WhatsApp was last heard by the connected session that heard least",
+        max((status.heard_ago or 0 for status in statuses if status.connected), default=0),
     )
     yield gauge(
         "zapgate_oldest_pulse_seconds",

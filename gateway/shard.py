@@ -156,7 +156,11 @@ class ShardInbox:
             raise _CutOffError from None
 
     async def _resume(self) -> None:
-        """Bring up the shard's sessions, one page after the other."""
+        """Bring up the shard's sessions; one that takes long holds nobody up."""
+        async with asyncio.TaskGroup() as resumed:
+            await self._resume_pages(resumed)
+
+    async def _resume_pages(self, resumed: asyncio.TaskGroup) -> None:
         start = None
         while True:
             try:
@@ -171,7 +175,8 @@ class ShardInbox:
                 log.exception("shard.not_resumed", extra=fields(shard=self._shard))
                 await asyncio.sleep(LONG_RESUME_PAUSE)
                 continue
-            await asyncio.gather(*(self._resume_one(session) for session in page.rows))
+            for session in page.rows:
+                resumed.create_task(self._resume_one(session))
             start = page.next
             if start is None:
                 return

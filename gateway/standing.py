@@ -15,7 +15,7 @@ import msgspec
 
 from gateway import breaker, disabling
 from gateway.aws import Aws
-from gateway.breaker import Ask, Go, Leave, Ordinary, Probe, Rest, Sign, Test, Window
+from gateway.breaker import WELL, Ask, Go, Leave, Ordinary, Probe, Rest, Sign, Test, Window
 from gateway.delivery import Held, Result, error_of
 from gateway.directory import Directory
 from gateway.disabling import Consequence, Disable, Recovered, Warn
@@ -37,9 +37,6 @@ CHANGE_ATTEMPTS: Final = 5
 KEPT: Final = 10_000
 """Endpoints whose latest results are remembered at most."""
 
-WELL: Final = Health()
-"""Of an endpoint with nothing bad known of it."""
-
 _random = random.SystemRandom().random
 
 
@@ -57,6 +54,10 @@ class Turn(msgspec.Struct, frozen=True):
     opened: Health | None = None
     """Its health where it opened just now."""
     closed: bool = False
+
+
+UNTURNED: Final = Turn()
+UNSEEN: Final = Window()
 
 
 class Standing:
@@ -107,11 +108,25 @@ class Standing:
 
         `endpoint` is as it was when `leave` was given.
         """
-        now, chance = self._now(), _random()
+        now = self._now()
         sign = breaker.sign_of(result, now)
+        before = self._windows.pop(endpoint.id, UNSEEN)
+        asked = None if isinstance(leave, Test) else disabling.asked(result)
+        if (
+            sign is Sign.GOOD
+            and endpoint.health == WELL
+            and isinstance(leave, Ordinary)
+            and not asked
+        ):
+            # Nearly every answer: it changes nothing.
+            _, window = breaker.record(
+                WELL, before, sign, None, leave=leave, now=now, random=_random
+            )
+            self._remember(endpoint.id, window)
+            return UNTURNED
         if isinstance(leave, Probe):
             endpoint = _claimed(endpoint, leave)
-        before = self._windows.pop(endpoint.id, Window())
+        chance = _random()
 
         def recorded(health: Health) -> tuple[Health, Window]:
             return breaker.record(
@@ -124,14 +139,9 @@ class Standing:
                 random=lambda: chance,
             )
 
-        _, self._windows[endpoint.id] = recorded(endpoint.health)
-        if len(self._windows) > KEPT:
-            self._windows.popitem(last=False)
-        asked = None if isinstance(leave, Test) else disabling.asked(result)
-        turn = Turn()
-        if sign is Sign.GOOD and endpoint.health == WELL and not (asked or isinstance(leave, Test)):
-            # Nearly every answer: it changes nothing.
-            return turn
+        _, window = recorded(endpoint.health)
+        self._remember(endpoint.id, window)
+        turn = UNTURNED
 
         def rule(row: Endpoint) -> Changed | None:
             nonlocal turn
@@ -153,6 +163,11 @@ class Standing:
         if seen is not None:
             await self._change(seen, rule)
         return turn
+
+    def _remember(self, endpoint_id: EndpointId, window: Window) -> None:
+        self._windows[endpoint_id] = window
+        if len(self._windows) > KEPT:
+            self._windows.popitem(last=False)
 
     async def told(self, tenant_id: TenantId, event: OperationalEvent) -> Notice:
         """What is to be stored when `event` happens."""

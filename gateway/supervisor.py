@@ -8,22 +8,27 @@ import asyncio
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from gateway.aside import Aside
 from gateway.changes import Change
-from gateway.frames import Entry, Stop
+from gateway.frames import Entry, Stop, Watch
+from gateway.gate import Gate
 from gateway.host.journal import Journal
 from gateway.host.ledger import PAGE
 from gateway.host.paths import STORE
 from gateway.host.sender import settle_interrupted
 from gateway.house import House, Publish, Record, erase_credentials, folder
 from gateway.keeper import HostStatus, Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
+from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
 from shared.errors import Contended, Misconfigured, NotHeld, Unavailable
@@ -31,7 +36,7 @@ from shared.events import MessageChange
 from shared.ids import SessionId
 from shared.logs import fields
 from shared.message import Failure, MessageStatus
-from shared.session import Session, Trigger
+from shared.session import Reason, Session, Trigger
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +59,13 @@ class Supervisor:
         offer: Publish,
         now: Callable[[], int],
         until: Callable[[Session], float | None],
+        ended: Callable[[Session], None] = lambda _: None,
+        proxies: Proxies | None = None,
     ) -> None:
         """`until` says how long (monotonic seconds) a session's host may live.
+
+        `ended` is told of each session that is held no more, as it is then. Without `proxies`, no
+        session's own can be opened: one that has a proxy does not dial.
 
         Raises Misconfigured for a device store that cannot be used.
         """
@@ -63,18 +73,22 @@ class Supervisor:
             raise Misconfigured(
                 "ZAPGATE_DEVICE_STORE: a folder is needed; database URLs are not supported yet"
             )
+        self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
             nursery=Nursery(for_hosts(), settings.log_level),
+            proxies=proxies or proxies_of(settings, ()),
             record=record,
             offer=offer,
             aside=Aside(partial(folder, settings), now),
             now=now,
             until=until,
             closing=asyncio.Event(),
-            gate=asyncio.Semaphore(STARTS_AT_ONCE),
+            gate=Gate(STARTS_AT_ONCE),
+            weather=Weather(lambda: len(self._keepers), SPACING * settings.patience),
+            limits=Limits().scaled(settings.patience),
         )
-        self._keepers: dict[SessionId, Keeper] = {}
+        self._ended = ended
         self._turns: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._group: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
@@ -88,14 +102,21 @@ class Supervisor:
                 self._running.set()
                 await self._closed.wait()
         finally:
+            await self._house.proxies.close()
             await self._house.nursery.close()
 
     async def start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
         """Hold a session. One that is held already goes on, unless `restart`.
 
-        A phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
+        What is `ordered` begins whatever ended it before, and goes before what merely resumes. A
+        phone number asks for a pairing code either way. Raises NotHeld when the gateway closes.
         """
         await self._running.wait()
         async with self._turns[session.id]:
@@ -103,12 +124,14 @@ class Supervisor:
             if keeper is not None and not restart and not keeper.ending:
                 if phone_number is not None:
                     keeper.request_code(phone_number)
+                elif ordered:
+                    keeper.hurry()
                 return
             if keeper is not None:
                 await self._end(keeper, Stop(quiet=True))
             if self._closed.is_set() or self._group is None:
                 raise NotHeld("this gateway is closing")
-            self._hold(Keeper(self._house, session, phone_number))
+            self._hold(Keeper(self._house, session, phone_number, ordered=ordered))
 
     async def stop(
         self, session_id: SessionId, *, log_out: bool = False, quiet: bool = False
@@ -120,11 +143,13 @@ class Supervisor:
                 await self._end(keeper, Stop(log_out=log_out, quiet=quiet))
 
     async def erase(self, session: Session) -> None:
-        """Delete a session's credentials and journal, after ending its host if there is one."""
+        """Delete a session's credentials and journal, after ending its host if there is one.
+
+        Raises OSError if anything is left: then nobody may be told that it is gone.
+        """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            path = self._house.folder(session)
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+            await asyncio.to_thread(_erase, self._house.folder(session))
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -141,6 +166,7 @@ class Supervisor:
         """
 
         def work(journal: Journal) -> None:
+            journal.release_all(self._house.now())
             journal.change(change, self._house.now())
 
         await self._at_rest(session, work)
@@ -167,12 +193,28 @@ class Supervisor:
         return keeper is not None and not keeper.ending
 
     def matter(self) -> str | None:
-        """What is the matter with the hosts as a whole: none can be made, or most are silent."""
+        """What is the matter with the hosts as a whole.
+
+        None can be made, most are silent, or most do not get through to WhatsApp.
+        """
         if self._house.nursery.matter is not None:
             return self._house.nursery.matter
+        weather = self._house.weather
+        if weather.foul:
+            return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"
         ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
         silent = sum(age > SILENCE for age in ages)
         return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
+
+    @property
+    def ends(self) -> Mapping[Reason, int]:
+        """Changes of sessions recorded here, by their reason, since this gateway started."""
+        return self._house.ends
+
+    @property
+    def watches(self) -> Mapping[Watch, int]:
+        """Hosts ended because something took too long, by what, since this gateway started."""
+        return self._house.watches
 
     @property
     def set_aside(self) -> int:
@@ -199,6 +241,7 @@ class Supervisor:
             keeper.done.set()
             if not broken:
                 self._forget(keeper)
+                self._ended(keeper.session)
         if broken:
             await self._hold_again(keeper)
 
@@ -258,3 +301,10 @@ class Supervisor:
                 await self._record(session, entries)
                 recorded = entries[-1].sequence
                 entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))
+
+
+def _erase(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    # A second look, which names what could not be removed.
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)

@@ -47,15 +47,18 @@ class Trace:
 
         A part that was cut short lasted until the end; a first byte that did not come is none.
         """
-        lengths = {
-            part: _ms(self.marks[first], self._end(ends, ended))
-            for part, (first, ends) in _PARTS.items()
-            if first in self.marks and (part != "first_byte" or "heard" in self.marks)
-        }
+        lengths: dict[str, float] = {}
+        for part, (first, ends) in _PARTS.items():
+            start = self.marks.get(first)
+            if start is not None and (part != "first_byte" or "heard" in self.marks):
+                lengths[part] = _ms(start, self._end(ends, ended))
         return Phases(total=_ms(began, ended), **lengths)
 
     def _end(self, ends: tuple[Mark, ...], otherwise: float) -> float:
-        return next((self.marks[end] for end in ends if end in self.marks), otherwise)
+        for end in ends:
+            if end in self.marks:
+                return self.marks[end]
+        return otherwise
 
 
 _current: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)

@@ -63,19 +63,30 @@ async def listen(cast: Cast) -> None:
 
 async def open_session(cast: Cast, pairing: Pairing) -> None:
     """A session is created and offers what its owner has to scan or type."""
-    wanted = {"name": "front desk", "phone_number": cast.owner if pairing == "code" else None}
+    await create_session(cast, pairing)
+    await offered(cast, pairing)
+
+
+async def create_session(cast: Cast, pairing: Pairing, proxy: str | None = None) -> None:
+    """A session is created, with a proxy of its own if one is given."""
+    number = cast.owner if pairing == "code" else None
+    wanted = {"name": "front desk", "phone_number": number, "proxy": proxy}
     body = {name: value for name, value in wanted.items() if value is not None}
     session = await cast.api.ok("POST", "/v1/sessions", body)
     cast.session_id = session["id"]
+
+
+async def offered(cast: Cast, pairing: Pairing) -> None:
+    """The session offers what its owner has to scan or type."""
     async with asyncio.timeout(PATIENCE):
         while True:
             answer = await cast.api.call("GET", f"{cast.session}/pairing", Prefer="wait=10")
-            offered: dict[str, Any] = answer.json if answer.status == 200 else {}
-            if offered.get("code" if pairing == "code" else "qr"):
-                cast.facts["pairing"] = offered
+            shown: dict[str, Any] = answer.json if answer.status == 200 else {}
+            if shown.get("code" if pairing == "code" else "qr"):
+                cast.facts["pairing"] = shown
                 return
-            if offered.get("code_error"):
-                raise NotSeenError(offered["code_error"])
+            if shown.get("code_error"):
+                raise NotSeenError(shown["code_error"])
 
 
 async def link(cast: Cast, pairing: Pairing) -> None:

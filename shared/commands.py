@@ -33,6 +33,8 @@ class StartSession(_Command, frozen=True, kw_only=True, tag="session.start.v1"):
     phone_number: str | None = None
     restart: bool = False
     """End a running host first."""
+    redial: bool = False
+    """Only a session that runs: end its host and dial anew, by the way its row now says."""
 
 
 class StopSession(_Command, frozen=True, kw_only=True, tag="session.stop.v1"):
@@ -41,6 +43,10 @@ class StopSession(_Command, frozen=True, kw_only=True, tag="session.stop.v1"):
 
 class LogOutSession(_Command, frozen=True, kw_only=True, tag="session.log_out.v1"):
     """Remove the device from the account and erase its credentials."""
+
+
+class ResetSession(_Command, frozen=True, kw_only=True, tag="session.reset.v1"):
+    """Erase the device's credentials without a word to WhatsApp: the next start pairs."""
 
 
 class DeleteSession(_Command, frozen=True, kw_only=True, tag="session.delete.v1"):
@@ -63,7 +69,8 @@ class PurgeTenant(_Command, frozen=True, kw_only=True, tag="tenant.purge.v1"):
     """
 
 
-Command = StartSession | StopSession | LogOutSession | DeleteSession | SendMessage | PurgeTenant
+Lifecycle = StartSession | StopSession | LogOutSession | ResetSession | DeleteSession
+Command = Lifecycle | SendMessage | PurgeTenant
 
 _decoder: Final = msgspec.json.Decoder(Command)
 

@@ -47,10 +47,12 @@ class Settings(Places, frozen=True):
     secret_arn: str = ""
     log_level: str = "INFO"
     webhook_targets: Literal["public", "loopback"] = "public"
-    """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it."""
+    """`loopback` also allows http and 127.0.0.1, for development; the template cannot carry it. It
+    speaks for sessions' own proxies too: both are whom a tenant may have us dial."""
     webhook_denied: str = ""
-    """Networks (CIDR) and host names of our own that webhooks are never posted to, between commas
-    or spaces; a name stands for what is under it too. `public_url`'s host is one by itself."""
+    """Networks (CIDR) and host names of our own that webhooks are never posted to, nor sessions'
+    proxies dialled at, between commas or spaces; a name stands for what is under it too.
+    `public_url`'s host is one by itself."""
     endpoint_memory: float = 1.0
     """Seconds a gateway remembers a tenant's endpoints. Making or changing one is answered when it
     can no longer be missed, that long after it was written."""
@@ -63,6 +65,13 @@ class Settings(Places, frozen=True):
     journal_mode: JournalMode = "wal"
     """`delete` where the device store is on a network file system such as EFS."""
     lease_seconds: float = 10.0
+    patience: float = 1.0
+    """Times every limit of a host that falls silent or hangs. Below 1 it is for tests alone, whose
+    library pings sooner, too."""
+    balance_seconds: float = 0.0
+    """How long no gateway has come or gone before shards are moved to even out shares. In a rolling
+    replacement, longer than from a gateway's start to the end of the one it replaces: then who goes
+    hands its shards to who came, and none moves twice."""
     health_host: str = "127.0.0.1"
     health_port: int = 8080
     public_url: str = ""
@@ -70,7 +79,8 @@ class Settings(Places, frozen=True):
     host_prelude: str = ""
     """Module a session host imports before it connects; its `install()` is called. Sandbox only."""
     whatsapp_proxy: str = ""
-    """Proxy for every session's socket; empty is a direct connection."""
+    """Proxy for the socket of every session that has none of its own; empty is a direct
+    connection."""
 
     def denied(self) -> Denied:
         """What webhooks are never posted to. What `settings` has read is known to be right."""

@@ -12,6 +12,7 @@ import msgspec
 
 _FIELDS: Final = "zapgate"
 _JSON: Final = msgspec.json.Encoder(enc_hook=str)
+_NONE: Final[dict[str, object]] = {}
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -33,8 +34,8 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "fact": record.getMessage(),
             "logger": record.name,
+            **getattr(record, _FIELDS, _NONE),
         }
-        line |= getattr(record, _FIELDS, {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return _JSON.encode(line).decode()

@@ -85,27 +85,55 @@ def _judge(
     url: str, scheme: str, place: tuple[str, int | None], targets: Targets, denied: Denied
 ) -> Target | Refused:
     host, port = place
-    address = _address(host)
     if not is_host(host):
         return Refused("url_host", "The host is neither a host name nor an IP address.")
-    here = host == _LOOPBACK or (address is not None and address.is_loopback)
-    free = here and targets == "loopback"
+    free = is_here(host) and targets == "loopback"
     if scheme != "https" and not (free and scheme == "http"):
         return Refused("url_not_https", "A webhook endpoint's URL begins with https://.")
-    if address is not None and not address_allowed(address, targets, denied):
-        return Refused("url_not_public", "The address is not a public one.")
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
-        return Refused("url_host", "An address with a scope means something on one machine only.")
-    if address is None and denied.host(host):
-        return Refused("url_own", "The host is one of this service's own.")
-    if address is None and not free and _is_private(host):
-        return Refused("url_not_public", "The host name is not a public one.")
+    judged = judge_host(host, targets, denied)
+    if isinstance(judged, Refused):
+        return Refused(f"url_{judged.code}", judged.detail)
     if port is None:
         port = 443 if scheme == "https" else 80
     elif port == 0 or (port not in PORTS and not free):
         allowed = "1 to 65535" if free else "443 or 8443"
         return Refused("url_port", f"The port is {allowed}.")
-    return Target(url, host, port, address)
+    return Target(url, host, port, judged.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host that may be dialled, as far as its text goes."""
+
+    name: str
+    address: IPv4Address | IPv6Address | None
+    """The address, where it is one."""
+
+
+def judge_host(host: str, targets: Targets, denied: Denied = NOTHING_DENIED) -> Host | Refused:
+    """Whether a host may be dialled for a tenant.
+
+    The code of a refusal is `host`, `not_public` or `own`, to stand behind what it is the host of.
+    """
+    address = _address(host)
+    if not is_host(host):
+        return Refused("host", "The host is neither a host name nor an IP address.")
+    if address is not None and not address_allowed(address, targets, denied):
+        return Refused("not_public", "The address is not a public one.")
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return Refused("host", "An address with a scope means something on one machine only.")
+    if address is None and denied.host(host):
+        return Refused("own", "The host is one of this service's own.")
+    free = is_here(host) and targets == "loopback"
+    if address is None and not free and _is_private(host):
+        return Refused("not_public", "The host name is not a public one.")
+    return Host(host, address)
+
+
+def is_here(host: str) -> bool:
+    """Whether the host is this machine, by its text."""
+    address = _address(host)
+    return host == _LOOPBACK or (address is not None and address.is_loopback)
 
 
 def is_host(host: str) -> bool:

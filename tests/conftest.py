@@ -26,8 +26,8 @@ HOME = Path(__file__).resolve().parents[1] / ".zapgate"
 
 FreshStack = Callable[..., StackEnvironment]
 
-TOGETHER = frozenset({"tests/sandbox/test_deployment.py"})
-"""Files whose tests share what takes half a minute to make: one worker runs them all."""
+TOGETHER = frozenset({"tests/sandbox/test_deployment.py", "tests/gateway/test_ends.py"})
+"""Files whose tests share what takes a minute to make: one worker runs them all."""
 
 
 class Beside(LoadScopeScheduling):

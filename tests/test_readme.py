@@ -2,23 +2,25 @@
 
 from pathlib import Path
 
-from shared.session import TRANSITIONS, SessionState, Trigger
+from shared.session import REASONS, STATES, TRANSITIONS, SessionState, Trigger
 
 README = Path(__file__).parents[1] / "README.md"
 
 START = "<!-- drawn from shared/session.py; tests/test_readme.py says how it must look -->\n"
+
+MANY = 5
+"""A trigger that leads to one state from so many is told in words, for the picture's sake."""
 
 
 def diagram() -> str:
     """The table of transitions as a Mermaid state diagram."""
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> created"]
     for state in SessionState:
-        # What leads to a state from everywhere is said once, below.
         edges = {
             target: [
                 trigger.value
                 for (origin, trigger), reached in TRANSITIONS.items()
-                if origin is state and reached is target and (target, trigger) not in _ANYWHERE
+                if origin is state and reached is target and trigger not in _FROM_MANY
             ]
             for target in SessionState
         }
@@ -27,18 +29,47 @@ def diagram() -> str:
             for target, triggers in edges.items()
             if triggers
         ]
-    anywhere = "; ".join(f"{trigger.value} leads to {state.value}" for state, trigger in _ANYWHERE)
-    return "\n".join([*lines, "```", "", f"From every state, {anywhere}."])
+    return "\n".join([*lines, "```", "", *(_told(trigger) for trigger in _FROM_MANY)])
 
 
-_ANYWHERE = [
-    (state, trigger)
+def _told(trigger: Trigger) -> str:
+    (target,) = _targets(trigger)
+    others = [f"`{each.value}`" for each in SessionState if (each, trigger) not in TRANSITIONS]
+    but = f" but {', '.join(others)}" if others else ""
+    return f"- From every state{but}: {trigger.value} leads to `{target.value}`."
+
+
+def _targets(trigger: Trigger) -> set[SessionState]:
+    return {state for (_, each), state in TRANSITIONS.items() if each is trigger}
+
+
+_FROM_MANY = [
+    trigger
     for trigger in Trigger
-    for state in SessionState
-    if all(TRANSITIONS.get((each, trigger)) is state for each in SessionState)
+    if len(_targets(trigger)) == 1 and sum(each is trigger for _, each in TRANSITIONS) >= MANY
 ]
+
+
+def states() -> str:
+    """What each state means, and what to do in it."""
+    rows = [f"| `{state.value}` | {each.means} | {each.then} |" for state, each in STATES.items()]
+    return "\n".join(["| state | what it means | what to do |", "|---|---|---|", *rows])
+
+
+def reasons() -> str:
+    """Each reason, in the words of the API."""
+    rows = [f"| `{reason.value}` | {text} |" for reason, text in REASONS.items()]
+    return "\n".join(["| reason | in words, and what to do |", "|---|---|", *rows])
 
 
 def test_the_diagram_in_the_readme_is_the_table() -> None:
     """A changed transition changes the picture, or the build is red."""
     assert START + diagram() in README.read_text()
+
+
+def test_states_and_reasons_in_the_readme_are_those_of_the_api() -> None:
+    """What is said of a state or a reason is said in one place."""
+    text = README.read_text()
+
+    assert states() in text
+    assert reasons() in text

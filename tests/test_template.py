@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandbox.aws import EmbeddedAws, template_path
-from shared import urls
+from shared import proxy, urls
 from shared.addresses import Denied
 from shared.env import Settings
 from tests.conftest import FreshStack
@@ -102,10 +102,50 @@ def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
     watched = {
         (alarm["MetricName"], json.dumps(dimension["Value"]))
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        for dimension in alarm["Dimensions"]
+        for dimension in alarm.get("Dimensions", [])
         if dimension["Name"] == "QueueName"
     }
     assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
+
+
+def test_a_shard_that_nobody_holds_is_watched(resources: dict[str, Resource]) -> None:
+    """The line that gateways log is counted, and the count sets off an alarm."""
+    (counted,) = of_type(resources, "AWS::Logs::MetricFilter").values()
+    (metric,) = counted["MetricTransformations"]
+    assert '"shards.unheld"' in counted["FilterPattern"]
+    assert resources["ShardsUnheldAlarm"]["Properties"]["MetricName"] == metric["MetricName"]
+
+
+def test_the_most_shards_fit_a_stack(template: dict[str, Any]) -> None:
+    """CloudFormation takes 500 resources; this stack was made with sixteen shards."""
+    shards = [name for name in template["Resources"] if re.search(r"[a-z](\d+)$", name)]
+    each, most = len(shards) // 16, max(map(int, template["Mappings"]["ShardNumbers"]))
+    assert each == 2
+    assert len(template["Resources"]) + each * (most - 16) <= 500
+
+
+def test_who_comes_is_there_before_who_goes(resources: dict[str, Resource]) -> None:
+    """A deploy starts gateways before it stops others, and shards move once."""
+    rolling = resources["Gateway"]["Properties"]["DeploymentConfiguration"]
+    assert (rolling["MinimumHealthyPercent"], rolling["MaximumPercent"]) == (100, 200)
+    assert "ZAPGATE_BALANCE_SECONDS" in environments(resources)["gateway"]
+
+
+def test_what_is_on_a_network_file_system_has_no_write_ahead_log(
+    resources: dict[str, Resource],
+) -> None:
+    """EFS has no memory that its clients share, which SQLite's write-ahead log needs."""
+    assert environments(resources)["gateway"]["ZAPGATE_JOURNAL_MODE"] == "delete"
+
+
+def test_roles_reach_the_queue_of_every_shard(template: dict[str, Any]) -> None:
+    """A question mark is one digit; with four, the dead-letter queue would be one of them."""
+    most = max(len(str(int(count) - 1)) for count in template["Mappings"]["ShardNumbers"])
+    assert most == 3
+    for name, statement in statements(template["Resources"]):
+        arns = json.dumps(statement["Resource"])
+        marks = [n for n in range(1, 6) if f"-commands-{'?' * n}.fifo" in arns]
+        assert marks in ([], list(range(1, most + 1))), name
 
 
 def test_no_role_may_do_everything_or_touch_everything(resources: dict[str, Resource]) -> None:
@@ -219,17 +259,16 @@ def test_the_gateway_is_confined(resources: dict[str, Resource]) -> None:
 
 
 def test_a_gateway_dials_https_and_its_own_network_only(resources: dict[str, Resource]) -> None:
-    """Nothing comes in, and only the ports that a webhook's URL may name leave the VPC."""
+    """Nothing comes in; what webhooks' and proxies' URLs may name leaves the VPC, and no more."""
     network = resources["GatewayNetwork"]["Properties"]
     assert "SecurityGroupIngress" not in network
     abroad = [
         rule for rule in network["SecurityGroupEgress"] if rule.get("CidrIp") != {"Ref": "VpcCidr"}
     ]
-    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == {
-        (port, port) for port in urls.PORTS
-    }
+    assert {(rule["FromPort"], rule["ToPort"]) for rule in abroad} == set(proxy.PORTS)
+    assert all(any(first <= port <= last for first, last in proxy.PORTS) for port in urls.PORTS)
     assert all("CidrIp" in rule or "CidrIpv6" in rule for rule in abroad)
-    assert len(abroad) == 2 * len(urls.PORTS), "over IPv4 and IPv6"
+    assert len(abroad) == 2 * len(proxy.PORTS), "over IPv4 and IPv6"
     (door,) = resources["DeviceStoreNetwork"]["Properties"]["SecurityGroupIngress"]
     assert door["SourceSecurityGroupId"] == {"Fn::GetAtt": ["GatewayNetwork", "GroupId"]}
 

@@ -22,6 +22,9 @@ NEXT_QR: Final = 20 * clock.SECOND
 QRS: Final = 6
 """whatsmeow's `qrchan.go`."""
 ATTEMPT: Final = FIRST_QR + (QRS - 1) * NEXT_QR
+CODE_LIFE: Final = 80 * clock.SECOND
+"""A code is replaced, with the next QR, after half of the attempt. How long WhatsApp takes one is
+not known; the library's authors know only that it ends with the attempt."""
 _EARLY: Final = 5 * clock.SECOND
 """A timeout more than this before the attempt's end is a lost connection."""
 _LATE: Final = 30 * clock.SECOND
@@ -33,7 +36,7 @@ _WORDS: Final = {
     "phone number too short": "The phone number is too short.",
     "international phone number required": "The phone number must begin with its country code.",
     "status 400": "WhatsApp does not take this phone number.",
-    "status 404": "WhatsApp does not know this phone number.",
+    "status 404": "WhatsApp does not know this phone number. Check it; the QR needs none.",
     "status 429": "WhatsApp gives no more codes for this number now. Try again in an hour, "
     "or scan the QR.",
 }
@@ -102,11 +105,13 @@ class Attempt:
                 qr_expires_at=now + (FIRST_QR if first else NEXT_QR),
                 attempt_expires_at=self._ends,
                 code=None if before is None else before.code,
+                code_expires_at=None if before is None else before.code_expires_at,
                 phone_number=self._wanted if before is None else before.phone_number,
                 code_error=None if before is None else before.code_error,
             )
         )
-        if first and self._wanted is not None:
+        stale = before is not None and (before.code_expires_at or self._ends) <= now
+        if self._wanted is not None and (first or stale):
             await self.request(self._wanted)
 
     async def request(self, phone_number: str) -> None:
@@ -122,8 +127,13 @@ class Attempt:
                 trouble = words(str(error))
             except TimeoutError:
                 trouble = words("timed out")
+            expires_at: int | None = min(self._now() + CODE_LIFE, self._ends)
             if trouble is not None:
                 log.warning("pairing.no_code", extra=fields(why=trouble))
+                before = self._current
+                if before.code is not None and before.phone_number == phone_number:
+                    return  # it was only to be refreshed, and is good until another is given
+                expires_at = None
             await self._offer(
                 Pairing(
                     qr=self._current.qr,
@@ -131,6 +141,7 @@ class Attempt:
                     attempt_expires_at=self._ends,
                     code=code,
                     phone_number=phone_number,
+                    code_expires_at=expires_at,
                     code_error=trouble,
                 )
             )

@@ -20,6 +20,7 @@ from neonize.proto.Neonize_pb2 import (
 )
 
 from gateway.changes import Change
+from gateway.frames import Watch
 from shared import clock
 from shared.session import Reason, Trigger
 
@@ -39,12 +40,29 @@ class Verdict:
     change: Change | None = None
 
 
+def _lost(detail: str) -> Verdict:
+    return Verdict(
+        Fate.AGAIN, Change(trigger=Trigger.DROP, reason=Reason.CONNECTION_LOST, detail=detail)
+    )
+
+
 _T, _R, _F = Trigger, Reason, ConnectFailureReason
 
 STAY: Final = Verdict(Fate.STAY)
 
 CONNECTED: Final = Verdict(Fate.STAY, Change(trigger=_T.CONNECT))
 DROPPED: Final = Verdict(Fate.STAY, Change(trigger=_T.DROP, reason=_R.CONNECTION_LOST))
+SILENT: Final = Verdict(Fate.AGAIN, Change(trigger=_T.DROP, reason=_R.SILENT))
+"""The socket is open, or thought to be, and nothing comes over it."""
+WATCHES: Final[dict[Watch, Verdict]] = {
+    Watch.SILENCE: SILENT,
+    Watch.UNCONNECTED: SILENT,
+    Watch.FLAPPING: _lost("WhatsApp took the connection and dropped it, several times in a row"),
+    Watch.FIRST_WORD: _lost("WhatsApp did not answer"),
+    Watch.LOGIN_AFTER_PAIRING: _lost("WhatsApp did not answer after the number was linked"),
+    Watch.REDIAL: _lost("WhatsApp did not answer for long"),
+}
+"""What a watch of the host's means, when its time is over."""
 REPLACED: Final = Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.REPLACED))
 OUTDATED: Final = Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.CLIENT_OUTDATED))
 _REMOVED: Final = Change(trigger=_T.LOG_OUT, reason=_R.REMOVED_ON_PHONE)
@@ -52,12 +70,18 @@ _LOCKED: Final = Change(trigger=_T.LOG_OUT, reason=_R.ACCOUNT_LOCKED)
 _BANNED: Final = Change(trigger=_T.BAN, reason=_R.ACCOUNT_BANNED)
 
 UNANSWERED: Final = 2
-"""Keepalives in a row without an answer after which a session no longer counts as connected: about
-70 seconds, where the library itself waits for three minutes before it dials again."""
+"""Pings in a row without an answer after which the connection is given up, 50 to 80 seconds after
+it fell silent; the library itself waits for three minutes."""
+
+REMOVED: Final = Verdict(Fate.END, _REMOVED)
+NO_STORE: Final = Verdict(
+    Fate.AGAIN,
+    Change(trigger=_T.DROP, reason=_R.STORE_UNAVAILABLE, detail="its device store is not there"),
+)
 
 FAILURES: Final[dict[int, Verdict]] = {
     _F.GENERIC: Verdict(Fate.END, Change(trigger=_T.FAIL, reason=_R.CONNECTION_REFUSED)),
-    _F.LOGGED_OUT: Verdict(Fate.END, _REMOVED),
+    _F.LOGGED_OUT: REMOVED,
     _F.TEMP_BANNED: Verdict(Fate.END, Change(trigger=_T.BAN, reason=_R.TEMPORARILY_BANNED)),
     _F.MAIN_DEVICE_GONE: Verdict(Fate.END, _LOCKED),
     _F.UNKNOWN_LOGOUT: Verdict(Fate.END, _BANNED),
@@ -94,7 +118,7 @@ def logged_out(event: LoggedOut) -> Verdict:
     verdict = FAILURES.get(event.Reason)
     if verdict is not None and verdict.change in {_REMOVED, _LOCKED, _BANNED}:
         return verdict
-    return Verdict(Fate.END, _REMOVED)
+    return REMOVED
 
 
 def banned(event: TemporaryBan, now: int) -> Verdict:
@@ -126,14 +150,7 @@ def unanswered(event: KeepAliveTimeout) -> Verdict:
     """The socket is open and nobody answers on it."""
     if event.ErrorCount < UNANSWERED:
         return STAY
-    return Verdict(
-        Fate.STAY,
-        Change(
-            trigger=_T.DROP,
-            reason=_R.CONNECTION_LOST,
-            detail="the connection is open, but WhatsApp does not answer on it",
-        ),
-    )
+    return SILENT
 
 
 def paired(event: PairStatus) -> Verdict:
@@ -156,14 +173,33 @@ def status(text: str, *, early: bool) -> Verdict:
     return STATUSES.get(text, STAY)
 
 
+def gave_up(error: str, now: int) -> Verdict:
+    """The library's loop ended, and why.
+
+    It does not dial a first time twice, and an event it has no word for ends it.
+    """
+    if _UNKNOWN_BAN in error:
+        return Verdict(
+            Fate.END,
+            Change(
+                trigger=_T.BAN,
+                reason=_R.TEMPORARILY_BANNED,
+                detail="for how long is not known; an hour is assumed",
+                until=now + UNKNOWN_BAN,
+            ),
+        )
+    return undialled(error)
+
+
 def undialled(error: str) -> Verdict:
-    """The library gave up: it never dials a first time again, and a poison event ends its loop."""
-    return Verdict(
-        Fate.AGAIN,
-        Change(trigger=_T.DROP, reason=_R.CONNECTION_LOST, detail=words(error)),
-    )
+    """No connection came about, in the words of whoever tried."""
+    return _lost(words(error))
 
 
+_UNKNOWN_BAN: Final = "TemporaryBan.Code"
+"""In the library's error for a ban whose code it does not know."""
+UNKNOWN_BAN: Final = clock.HOUR
+"""Its end is lost with it; to log in every few minutes would not be to obey it."""
 _LONGEST_DETAIL: Final = 300
 _CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 

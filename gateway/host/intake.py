@@ -54,12 +54,24 @@ class Intake:
         self._number_of = number_of
         self._loop = asyncio.get_running_loop()
         self._last_event = 0.0
+        self._since: float | None = None
         self._lookup = asyncio.Event()
 
     def take(self, code: int, payload: bytes) -> None:
         """An event, on the library's thread: once this returns, WhatsApp may forget it."""
-        self._last_event = time.monotonic()
-        now = clock.millis()
+        self._last_event = self._since = time.monotonic()
+        try:
+            self._take(code, payload, clock.millis())
+        finally:
+            self._last_event, self._since = time.monotonic(), None
+
+    @property
+    def taking_for(self) -> float:
+        """Seconds the event in hand has taken, 0 without one."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _take(self, code: int, payload: bytes, now: int) -> None:
         try:
             notice = read(code, payload, now)
         except Exception:  # nobody above us would hear of it: the library's caller drops errors
@@ -71,8 +83,6 @@ class Intake:
             # Nothing may be acknowledged that is not saved. A new process tries the disk again.
             log.exception("journal.failed", extra=fields(code=code))
             os._exit(EXIT_DISK)
-        finally:
-            self._last_event = time.monotonic()
 
     def _enter(self, notice: Notice | None, now: int) -> None:
         match notice:

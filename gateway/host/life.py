@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import logging
 import os
+import random
 import signal
 import socket
 import time
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO, assert_never, cast
 
-from gateway.changes import Change
+from gateway.changes import NOT_REMOVED, Change
 from gateway.channel import TO_HOST, Channel, over
 from gateway.frames import (
     Begin,
@@ -31,16 +32,19 @@ from gateway.frames import (
     Settled,
     Stop,
     ToHost,
+    Watch,
 )
-from gateway.host import disconnects
+from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
 from gateway.host.convert import Account
-from gateway.host.disconnects import Fate, Verdict
+from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
+from gateway.host.hearing import heard_ago, port_of
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
 from gateway.host.paths import LAST_WORDS
 from gateway.host.sender import Sender, settle_interrupted
 from gateway.host.socket import DIGITS, Socket, dsn
+from gateway.host.watches import Watches
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids
 from shared.errors import Malformed
@@ -57,20 +61,14 @@ WINDOW: Final = 500
 _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below, and between two pulses."""
+LOOKS: Final = 3
+"""Looks at the connection itself in the time it may be missing."""
 PRUNE_EVERY: Final = 3600.0
 """Seconds between two looks at what the journal, and the library's prints, may forget."""
 LARGEST_LAST_WORDS: Final = 1024 * 1024
 """Bytes of the library's prints, which nobody reads before it aborts."""
 BEGIN_LIMIT: Final = 10.0
 """Seconds until the first frame."""
-FIRST_WORD: Final = 90.0
-"""Seconds from the dial to a QR or a login. The library waits for ever for a proxy that takes the
-connection and never answers."""
-LOGIN_AFTER_PAIRING: Final = 45.0
-"""Seconds from the phone's confirmation to the first login: if its one dial fails, the library
-does not try again and says nothing."""
-DISCONNECTED_LIMIT: Final = 300.0
-"""Seconds without a login after which a new process dials: a dial may hang for ever."""
 SEND_GRACE: Final = 5.0
 """Seconds the send in hand gets to end before the socket is closed."""
 LOGIN_TO_LEAVE: Final = 15.0
@@ -186,12 +184,15 @@ class Host:
         self._connected = asyncio.Event()
         self._confirmed = False
         self._library_ended = False
+        self._watches = Watches(begin.limits, random.random())  # noqa: S311 (jitter, not a secret)
+        self._watch: Watch | None = None
+        self._port = port_of(begin.proxy)
+        self._heard_ago: float | None = None
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self._ended: asyncio.Future[Stop | None] = self._loop.create_future()
         self._lease = Lease(begin.until)
-        self._login_due = time.monotonic() + FIRST_WORD
         first = self._journal.after(0, 1)
         self._passed_on = first[0].sequence - 1 if first else self._journal.last
         self._recorded = self._passed_on
@@ -248,6 +249,7 @@ class Host:
             take=self._intake.take,
             offer=self._on_qr,
             status=self._on_status,
+            error=self._on_error,
         )
         if begin.prelude:
             importlib.import_module(begin.prelude).install()
@@ -255,7 +257,12 @@ class Host:
         # Loading may take longer than a lease on a busy machine; nothing was connected meanwhile.
         await self._lease.good()
         self._lease.enforce()
-        self._login_due = time.monotonic() + FIRST_WORD
+        self._watches.dialled(time.monotonic())
+        if self._journal.session.connected_at is not None and not self._store.exists():
+            # The library would make a new device, and the session would seem to want pairing.
+            self._library_ended = True
+            self._judge(disconnects.NO_STORE)
+            return
         self._wire = wire
         wire.connect(begin.proxy).add_done_callback(self._on_library_end)
 
@@ -278,19 +285,27 @@ class Host:
                 case Trigger.CONNECT:
                     self._attempt.end()
                     self._connected.set()
+                    self._watches.connected()
                 case Trigger.PAIRED:
                     self._attempt.end()
                     self._confirmed = True
-                    self._login_due = time.monotonic() + LOGIN_AFTER_PAIRING
+                    self._watches.paired(time.monotonic())
                 case _:
-                    if self._connected.is_set():
-                        self._login_due = time.monotonic() + DISCONNECTED_LIMIT
                     self._connected.clear()
+                    if verdict.change == SILENT.change:
+                        self._watch = self._watch or Watch.SILENCE
+                    elif (often := self._watches.dropped(time.monotonic())) is not None:
+                        self._bark(often)
             self._pulse()
         if verdict.fate is not Fate.STAY:
             self._end(None)
 
     def _on_qr(self, qr: str) -> None:
+        if self._journal.session.connected_at is not None:
+            # The library has erased the device, which it does when WhatsApp removed it; whoever
+            # was to hear of that died. Nobody asked to pair again.
+            self._judge(disconnects.REMOVED)
+            return
         self._background(self._attempt.on_qr(qr))
 
     def _on_status(self, text: str) -> None:
@@ -305,9 +320,28 @@ class Host:
             return
         why = disconnects.words(ended.result() or "the library stopped")
         log.error("host.library_ended", extra=fields(why=DIGITS.sub("…", why)))
-        self._judge(disconnects.undialled(why))
+        if self._connected.is_set():
+            self._watch = Watch.DEAF
+        self._judge(disconnects.gave_up(why, clock.millis()))
+
+    def _bark(self, watch: Watch) -> None:
+        """The time of a watch is over."""
+        if self._ended.done():
+            return
+        log.error("host.watch", extra=fields(watch=watch.value))
+        self._watch = watch
+        self._judge(WATCHES[watch])
+
+    def _on_error(self, words: str) -> None:
+        """The library logged an error. Of a dial that failed again it says nothing else."""
+        if self._begin.proxied and not self._connected.is_set() and not self._ended.done():
+            verdict = proxies.blamed(disconnects.undialled(disconnects.words(words)))
+            if verdict.change is not None and verdict.change.reason is Reason.PROXY_FAILED:
+                self._judge(verdict)
 
     def _judge(self, verdict: Verdict) -> None:
+        if self._begin.proxied:
+            verdict = proxies.blamed(verdict)
         self._intake.follow(verdict, clock.millis())
         self._wake.set()
         self._obey(verdict)
@@ -371,6 +405,7 @@ class Host:
         """Say that we live, forget what is recorded, and watch for WhatsApp's silence."""
         forgotten = self._recorded
         prune_at = time.monotonic() + PRUNE_EVERY
+        hear_at = 0.0
         while True:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
@@ -381,12 +416,24 @@ class Host:
             if self._recorded > forgotten:
                 forgotten = self._recorded
                 self._journal.forget(forgotten)
+            if now >= hear_at:
+                hear_at = now + self._begin.limits.unconnected / LOOKS
+                self._heard_ago = heard_ago(self._port)
+                self._look(self._watches.hearing(now, self._heard_ago))
             self._pulse()
-            waits_for_phone = self._attempt.begun and not self._confirmed
-            if waits_for_phone and self._attempt.overdue():
+            if not self._waits_for_phone:
+                self._look(self._watches.login(now, sending=self._sender.sending_for > 0))
+            elif self._attempt.overdue():
                 self._on_status("timeout")
-            elif not self._connected.is_set() and not waits_for_phone and now > self._login_due:
-                self._judge(SILENT)
+
+    def _look(self, watch: Watch | None) -> None:
+        if watch is not None:
+            self._bark(watch)
+
+    @property
+    def _waits_for_phone(self) -> bool:
+        """Whether the number is not linked yet: there is no device."""
+        return self._attempt.begun and not self._confirmed
 
     def _pulse(self) -> None:
         self._channel.post(
@@ -394,6 +441,8 @@ class Host:
                 connected=self._connected.is_set(),
                 sending_for=self._sender.sending_for,
                 journal_depth=self._journal.last - self._recorded,
+                taking_for=self._intake.taking_for,
+                heard_ago=self._heard_ago,
             )
         )
 
@@ -406,6 +455,11 @@ class Host:
     async def _close(self, stop: Stop | None) -> None:
         """Close the socket, take what is under way, journal the end, and say goodbye."""
         self._sender.stop()
+        if stop is None and self._watch in _STILL_OPEN:
+            # What comes over it from now on would be lost with this process: WhatsApp is told by
+            # the library that it was received.
+            await _within(DISCONNECT_LIMIT, self._line().disconnect())
+            await self._intake.quiet()
         if stop is not None:
             await _within(SEND_GRACE, self._sender.idle.wait())
             detail = None
@@ -422,7 +476,10 @@ class Host:
                 self._journal.change(STOPPED, clock.millis())
         self._wake.set()
         await _within(FLUSH_LIMIT, self._flushed())
-        await _within(FLUSH_LIMIT, self._channel.send(Farewell(asked=stop is not None)))
+        await _within(FLUSH_LIMIT, self._channel.send(self._farewell(stop)))
+
+    def _farewell(self, stop: Stop | None) -> Farewell:
+        return Farewell(asked=stop is not None, watch=None if stop is not None else self._watch)
 
     async def _log_out(self) -> str | None:
         """Remove the device from the account; in words why not, if that failed."""
@@ -435,7 +492,7 @@ class Host:
         ):
             await asyncio.sleep(LOOK)
         if not self._connected.is_set():
-            return NOT_REMOVED
+            return None if self._waits_for_phone else NOT_REMOVED
         try:
             await asyncio.wait_for(self._line().log_out(), LOG_OUT_LIMIT)
         except (TimeoutError, NotRemoved):
@@ -449,11 +506,9 @@ class Host:
             await asyncio.sleep(0.01)
 
 
+_STILL_OPEN: Final = {Watch.SILENCE, Watch.DEAF}
+"""Watches that end a host whose connection may still be, or be again, a good one."""
 STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-SILENT: Final = disconnects.undialled("WhatsApp was silent for too long")
-NOT_REMOVED: Final = (
-    "WhatsApp could not be reached: the phone may list the device until it is removed there"
-)
 
 
 def _logged_out(detail: str | None) -> Change:

@@ -27,6 +27,7 @@ from neonize.proto.Neonize_pb2 import (
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message, MessageContextInfo
 
+from gateway.host.disconnects import words
 from gateway.host.events import CODES
 from gateway.host.jid import address, as_jid, recipient
 from gateway.host.library import ON_EVENT, ON_LOG, ON_TEXT, Library, Proxy
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 
 _LOG_LEVEL: Final = b"ERROR"
 """Below it the library writes a line for every node that it does not understand."""
-DIGITS: Final = re.compile(r"\d{5,}")
-"""Phone numbers and LIDs in the library's words."""
+DIGITS: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?|\d{5,}")
+"""Phone numbers and LIDs in the library's words, and addresses: they may be of a tenant's proxy."""
 _CHROME: Final = 1
 """PairPhoneClientType of whatsmeow; the display name must fit it, the server looks."""
 _DISPLAY_NAME: Final = "Chrome (Linux)"
@@ -78,7 +79,7 @@ class Socket:
     """One session's connection.
 
     `take(code, payload)` is called on the library's thread for each event and returns when it is
-    safe; `offer(qr)` and `status(text)` are called on the loop.
+    safe; `offer(qr)`, `status(text)` and `error(words)` are called on the loop.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Socket:
         take: Callable[[int, bytes], None],
         offer: Callable[[str], None],
         status: Callable[[str], None],
+        error: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name.encode()
         self._id = uuid.encode()
@@ -99,7 +101,8 @@ class Socket:
         self._on_qr = ON_TEXT(partial(self._say, offer))
         self._on_status = ON_TEXT(partial(self._say, status))
         self._on_event = ON_EVENT(self._event)
-        self._on_log = ON_LOG(_write)
+        self._on_log = ON_LOG(self._hear)
+        self._error = error
         self._proxy: Proxy | None = None
 
     def connect(self, proxy: str) -> "asyncio.Future[str]":
@@ -194,12 +197,12 @@ class Socket:
     def _event(self, _id: bytes, payload: int, size: int, code: int) -> None:
         self._take(code, ctypes.string_at(payload, size))
 
+    def _hear(self, payload: int, size: int) -> None:
+        """A log line of the library."""
+        entry = LogEntry.FromString(ctypes.string_at(payload, size))
+        why = DIGITS.sub("…", words(entry.Message))
+        log.warning("library.says", extra=fields(part=entry.Name, level=entry.Level, why=why))
+        self._loop.call_soon_threadsafe(self._error, entry.Message)
+
     def _say(self, listener: Callable[[str], None], _id: int, text: int) -> None:
         self._loop.call_soon_threadsafe(listener, ctypes.string_at(text).decode(errors="replace"))
-
-
-def _write(payload: int, size: int) -> None:
-    """A log line of the library, without the numbers in it."""
-    entry = LogEntry.FromString(ctypes.string_at(payload, size))
-    why = DIGITS.sub("…", entry.Message)
-    log.warning("library.says", extra=fields(part=entry.Name, level=entry.Level, why=why))

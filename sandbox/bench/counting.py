@@ -26,7 +26,7 @@ def row_kind(key: dict[str, Any]) -> str:
         if len(parts) > 2:
             return _PARTITIONS.get(parts[2], "?")
         return str(key.get("SK", {}).get("S", "")).partition("#")[0].lower() or "tenant"
-    return {"LEASES": "lease", "K": "key"}.get(partition.partition("#")[0], "?")
+    return {"LEASES": "lease", "BEATS": "lease", "K": "key"}.get(partition.partition("#")[0], "?")
 
 
 def purpose(record: Record) -> str:

@@ -1,7 +1,7 @@
 """The delivering alone: a dispatcher whose moves are gathered as ever, and then not written.
 
-Turns, signatures, posts, verdicts, the breaker, attempts as the log has them, metrics and log lines
-are all there; rows, requests and what answers them are not.
+Turns, signatures, posts, verdicts, the breaker, attempts as the log has them and metrics are all
+there; rows, requests and what answers them are not.
 """
 
 import asyncio

@@ -12,6 +12,7 @@ from sandbox.whatsapp.wabinary import Attribute, Node, leaf, node
 from sandbox.whatsapp.world import World
 
 REMOVED = node("stream:error", {"code": "401"}, node("conflict", {"type": "device_removed"}))
+FLAP = 0.1  # seconds a connection lives that is welcomed and closed
 PRIVACY = dict.fromkeys(
     (
         *("groupadd", "last", "status", "profile", "readreceipts", "online", "calladd"),
@@ -23,6 +24,10 @@ PRIVACY = dict.fromkeys(
 
 def activate(world: World, device: Device, _query: Node) -> tuple[Node, ...]:
     """A companion is ready to live; the first time, its phone gives it what it needs."""
+    connection, faults = device.outlet, device.user.faults
+    if faults.flaps and isinstance(connection, Connection):
+        faults.flaps -= 1
+        world.later(FLAP, connection.end)
     phone = device.user.devices.get(0)
     if not device.greeted and phone is not None and phone.outlet is not None:
         device.greeted = True

@@ -20,6 +20,9 @@ from sandbox.whatsapp.world import World
 logger = logging.getLogger(__name__)
 
 WRONG_DEVICE = node("failure", {"reason": "401", "location": "sbx"})
+FLAP = (
+    0.2  # seconds a connection lives that is welcomed and closed: its client is logged in by then
+)
 BAD_PAYLOAD = node("failure", {"reason": "400", "location": "sbx"})
 
 

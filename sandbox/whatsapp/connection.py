@@ -8,13 +8,15 @@ early may lose the stanza.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from sandbox.whatsapp.frames import Frames, MalformedFrameError, frame
 from sandbox.whatsapp.noise import Established, HandshakeError, Identity, Responder
 from sandbox.whatsapp.wabinary import MAX_FRAME, MalformedNodeError, Node, decode, encode
-from sandbox.whatsapp.world import World
+from sandbox.whatsapp.world import DialFault, World
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ class ClosedError(Exception):
     """The client went away before it answered."""
 
 
+class _Raw(msgspec.Struct, frozen=True):
+    plain: bytes | None
+
+
 class Connection:
     def __init__(self, world: World, socket: web.WebSocketResponse) -> None:
         self.world = world
@@ -34,7 +40,7 @@ class Connection:
         self.on_stanza: Callable[[Node], None] = _ignore
         self.on_close: Callable[[], None] = _nothing
         self._socket = socket
-        self._line: asyncio.Queue[Node | None] = asyncio.Queue()
+        self._line: asyncio.Queue[Node | _Raw | None] = asyncio.Queue()
         self._requests: dict[str, asyncio.Future[Node]] = {}
         self._ending = False
         self._lingers = False
@@ -42,6 +48,11 @@ class Connection:
     def send(self, stanza: Node) -> None:
         if not self._ending:
             self._line.put_nowait(stanza)
+
+    def send_raw(self, plain: bytes | None) -> None:
+        """Send a frame that is no stanza; `None` one that does not even decrypt."""
+        if not self._ending:
+            self._line.put_nowait(_Raw(plain))
 
     async def request(self, stanza: Node) -> Node:
         """Send a query and wait for its answer.
@@ -71,6 +82,15 @@ class Connection:
     async def abort(self) -> None:
         """Close at once, without a last word."""
         self._ending = True
+        await self._socket.close()
+
+    async def fail(self, kind: DialFault) -> None:
+        """Disappoint a client that dials, as asked."""
+        with suppress(ClosedError, TimeoutError, MalformedFrameError):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT + 1):
+                await self._next_frame(Frames(), [])
+                if kind == "mute":
+                    await self._socket.receive()
         await self._socket.close()
 
     async def run(self, identity: Identity, welcome: Callable[[Established], None]) -> None:
@@ -134,7 +154,9 @@ class Connection:
 
     async def _write(self, channel: Established) -> None:
         while (stanza := await self._line.get()) is not None:
-            if not await self._put(frame(channel.sending.encrypt(encode(stanza)))):
+            plain = stanza.plain if isinstance(stanza, _Raw) else encode(stanza)
+            sealed = channel.sending.encrypt(plain or b"")
+            if not await self._put(frame(sealed if plain is not None else sealed[::-1])):
                 return
         if self._lingers:
             await asyncio.sleep(LAST_WORDS)

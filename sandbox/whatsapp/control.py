@@ -74,6 +74,7 @@ class Control:
             web.get("/connections", self._connections),
             web.get("/pairings", self._waiting),
             web.post("/down", self._down),
+            web.post("/dials", self._dials),
             web.post("/people", self._create),
             web.get("/people", self._list),
             web.get(person, self._read),
@@ -113,6 +114,11 @@ class Control:
         for person in self._people:
             end_connections(person.user)
         self._proxy.cut()
+        return web.Response(status=204)
+
+    async def _dials(self, request: web.Request) -> web.Response:
+        asked = await body(request, bodies.DialsIn)
+        self._world.fail_dials(asked.kind, asked.times)
         return web.Response(status=204)
 
     async def _create(self, request: web.Request) -> web.Response:

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -65,6 +65,10 @@ class ControlClient:
     async def down(self, seconds: float) -> None:
         """Cut every connection and let none through for so long."""
         await self._ask("POST", "/down", bodies.DownIn(seconds))
+
+    async def fail_dials(self, kind: Literal["hang", "mute", "cut"], times: int = 1) -> None:
+        """Let the next dials fail, see `DialsIn`."""
+        await self._ask("POST", "/dials", bodies.DialsIn(kind, times))
 
     async def create_person(
         self,

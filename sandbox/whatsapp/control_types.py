@@ -161,6 +161,17 @@ class DownIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Seconds
 
 
+class DialsIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the next dials to the server meet, whosever they are.
+
+    `hang`: the WebSocket's upgrade is never answered. `mute`: it is, and the handshake is not.
+    `cut`: the connection is closed in the middle of the handshake. 0 times ends it.
+    """
+
+    kind: Literal["hang", "mute", "cut"]
+    times: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
+
+
 class HealthOut(msgspec.Struct, frozen=True):
     people: int
     connections: int
@@ -184,12 +195,40 @@ class FailLogin(
 ):
     """The next logins are refused; with `drop` they are provoked at once.
 
-    413 and 414 are refused here: they abort a neonize process (a fault in whatsmeow, not a test).
+    413 and 414 are refused here: they abort a neonize process, see `Abort`.
     """
 
     reason: Code
     times: Times = 1
     drop: bool = True
+
+
+class Abort(msgspec.Struct, frozen=True, tag_field="kind", tag="abort", forbid_unknown_fields=True):
+    """The next login is refused as no neonize process survives: its library calls a nil function.
+
+    For those whose client runs in a process that may die.
+    """
+
+    reason: Literal[413, 414] = 413
+    drop: bool = True
+
+
+class Flap(msgspec.Struct, frozen=True, tag_field="kind", tag="flap", forbid_unknown_fields=True):
+    """The connections are closed, and the next logins are welcomed and closed as well."""
+
+    times: Times = 1
+
+
+class Poison(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="poison", forbid_unknown_fields=True
+):
+    """The connections are sent what some client cannot digest.
+
+    `receipt` and `chatstate` are of a type nobody knows, `stanza` has a name nobody knows, `junk`
+    is a frame that is no stanza, `noise` a frame that does not decrypt.
+    """
+
+    what: Literal["receipt", "chatstate", "stanza", "junk", "noise"]
 
 
 class Ban(msgspec.Struct, frozen=True, tag_field="kind", tag="ban", forbid_unknown_fields=True):
@@ -252,6 +291,15 @@ class Replaced(
     """The connections are told that another one took their place."""
 
 
+class RefuseCode(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="refuse_code", forbid_unknown_fields=True
+):
+    """The next linking codes asked for this number are refused: 400, 404, or 429 for too many."""
+
+    code: Code
+    times: Times = 1
+
+
 class Clear(msgspec.Struct, frozen=True, tag_field="kind", tag="clear", forbid_unknown_fields=True):
     """Every fault of this person ends; what was kept back is brought."""
 
@@ -260,6 +308,9 @@ Fault = (
     Drop
     | StreamError
     | FailLogin
+    | Abort
+    | Flap
+    | Poison
     | Ban
     | Silence
     | AckDelay
@@ -268,6 +319,7 @@ Fault = (
     | Hold
     | LogOut
     | Replaced
+    | RefuseCode
     | Clear
 )
 

@@ -67,8 +67,10 @@ class Faults:
     nack: int | None = None
     nacks_left: int = 0
     garbled: int = 0
+    flaps: int = 0
     kept: deque[tuple[Device, Node]] = field(default_factory=deque[tuple[Device, Node]])
     next_login: deque[Node] = field(default_factory=deque[Node])
+    code_refusals: deque[int] = field(default_factory=deque[int])
 
     def count_nack(self) -> None:
         """Refuse one message fewer; 0 left means that the refusing ends."""

@@ -9,6 +9,7 @@ import base64
 
 import msgspec
 
+from sandbox.whatsapp import code_refusals
 from sandbox.whatsapp.connection import REQUEST_TIMEOUT, ClosedError, Connection
 from sandbox.whatsapp.device_news import announce
 from sandbox.whatsapp.directory import Device, User
@@ -98,6 +99,9 @@ class Pairings:
         stage = query.child("link_code_companion_reg")
         match stage.text("stage") if stage is not None else "":
             case "companion_hello" if stage is not None:
+                error = code_refusals.refusal(self._world, stage.jid("jid"))
+                if error is not None:
+                    return node("iq", result | {"type": "error"}, error)
                 candidate.link_code = _hello(stage, self._reference())
                 reference = leaf("link_code_pairing_ref", candidate.link_code.reference)
                 return node("iq", result, node("link_code_companion_reg", {}, reference))

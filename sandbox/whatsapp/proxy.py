@@ -1,11 +1,13 @@
-"""The way into the sandbox: an HTTP proxy that knows only WhatsApp's names, and leads them home.
+"""The way into the sandbox: a proxy that knows only WhatsApp's names, and leads them home.
 
-Clients cannot be told another address, but every one of them can be given a proxy. A name that is
-not WhatsApp's is refused, so a client that is led here reaches nothing else through it.
+Clients cannot be told another address, but every one of them can be given a proxy: HTTP or SOCKS5
+(RFC 1928), on one port, by their first byte. Any credentials will do. A name that is not WhatsApp's
+is refused, so a client that is led here reaches nothing else through it.
 """
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +17,11 @@ SUFFIXES = (".whatsapp.com", ".whatsapp.net")
 MAX_HEAD = 8192  # bytes of a request's head; a client's CONNECT has about two hundred
 HEAD_TIMEOUT = 10.0  # seconds to say where to
 CHUNK = 1 << 16
+
+SOCKS = b"\x05"
+OPEN, LOGIN, NOTHING = 0, 2, 0xFF  # RFC 1928, 3: methods of authentication
+NAME = 3  # RFC 1928, 5: the target is a name
+GRANTED, NOT_ALLOWED = 0, 2  # RFC 1928, 6
 
 
 class Proxy:
@@ -56,26 +63,63 @@ class Proxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HEAD_TIMEOUT):
-            head = await reader.readuntil(b"\r\n\r\n")
+            first = await reader.readexactly(1)
+            ask = _socks_target if first == SOCKS else _connect_target
+            host, yes, no = await ask(reader, writer)
         if self._refusing():
             return
-        method, _, rest = head.partition(b" ")
-        host = rest.partition(b" ")[0].decode("ascii", errors="replace")
-        if method != b"CONNECT" or not is_known(host):
+        if not is_known(host):
             logger.warning("sandbox.proxy_refused", extra={"host": host[:100]})
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            writer.write(no)
             await writer.drain()
             return
         onward_reader, onward = await asyncio.open_connection(*self._target)
         self._open.add(onward)
         try:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            writer.write(yes)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_pipe(reader, onward))
                 tasks.create_task(_pipe(onward_reader, writer))
         finally:
             self._open.discard(onward)
             onward.close()
+
+
+async def _connect_target(
+    reader: asyncio.StreamReader, _: asyncio.StreamWriter
+) -> tuple[str, bytes, bytes]:
+    """What an HTTP client asks for, and how to say yes and no. The C of CONNECT has been read."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    method, _space, rest = head.partition(b" ")
+    host = rest.partition(b" ")[0].decode("ascii", errors="replace")
+    return (
+        host if method == b"ONNECT" else "",
+        b"HTTP/1.1 200 Connection established\r\n\r\n",
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    )
+
+
+async def _socks_target(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> tuple[str, bytes, bytes]:
+    """What a SOCKS5 client asks for, likewise. The version has been read."""
+    (count,) = await reader.readexactly(1)
+    offered = await reader.readexactly(count)
+    method = next((each for each in (LOGIN, OPEN) if each in offered), NOTHING)
+    writer.write(SOCKS + bytes([method]))
+    if method == LOGIN:  # RFC 1929: version, user name, password, each with its length
+        await reader.readexactly(1)
+        for _ in range(2):
+            (length,) = await reader.readexactly(1)
+            await reader.readexactly(length)
+        writer.write(b"\x01\x00")
+    *_, kind, length = await reader.readexactly(5)
+    if method == NOTHING or kind != NAME:
+        raise ValueError("a SOCKS5 client names no host")
+    name = (await reader.readexactly(length)).decode("ascii", errors="replace")
+    (port,) = struct.unpack("!H", await reader.readexactly(2))
+    yes, no = (SOCKS + bytes([reply, 0, 1]) + bytes(6) for reply in (GRANTED, NOT_ALLOWED))
+    return f"{name}:{port}", yes, no
 
 
 def is_known(host_port: str) -> bool:

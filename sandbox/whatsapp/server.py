@@ -1,5 +1,6 @@
 """The server itself: one TLS port with the WebSocket that clients talk to, and the media host."""
 
+import asyncio
 import logging
 
 from aiohttp import web
@@ -11,6 +12,8 @@ from sandbox.whatsapp.media import MAX_FILE
 from sandbox.whatsapp.noise import Identity, certify
 from sandbox.whatsapp.pairing import Pairings
 from sandbox.whatsapp.world import World
+
+HANG = 3600.0  # seconds until an upgrade is answered that is to hang: longer than any client lives
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +47,17 @@ class Server:
     async def _chat(self, request: web.Request) -> web.WebSocketResponse:
         if self._world.is_down():
             raise web.HTTPServiceUnavailable
+        fault = self._world.dial()
+        if fault == "hang":
+            await asyncio.sleep(HANG)
         socket = Connection.new_socket()
         await socket.prepare(request)
         connection = Connection(self._world, socket)
         self._connections.add(connection)
         try:
+            if fault is not None:
+                await connection.fail(fault)
+                return socket
             await connection.run(
                 self._identity, lambda established: self._clients.welcome(connection, established)
             )

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from typing import Literal
 
 from sandbox.whatsapp.curve import Rand
 from sandbox.whatsapp.directory import MAX_PENDING, Device, Directory, User
@@ -16,6 +17,8 @@ from sandbox.whatsapp.media import Media
 from sandbox.whatsapp.wabinary import Node
 
 logger = logging.getLogger(__name__)
+
+DialFault = Literal["hang", "mute", "cut"]
 
 KEPT = {"message", "receipt", "notification", "call"}  # redelivered until the client confirms
 
@@ -34,6 +37,7 @@ class World:
         self._tasks = tasks
         self._running: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
+        self._dials: deque[DialFault] = deque()
         self._ids = 0
         self._mail: deque[tuple[Device, Node]] = deque()
         self._sorting = False
@@ -63,6 +67,15 @@ class World:
 
     def is_down(self) -> bool:
         return asyncio.get_running_loop().time() < self._down_until
+
+    def fail_dials(self, kind: DialFault, times: int) -> None:
+        """What the next dials meet, in the place of what was asked for before."""
+        self._dials.clear()
+        self._dials.extend(kind for _ in range(times))
+
+    def dial(self) -> DialFault | None:
+        """What a dial meets now."""
+        return self._dials.popleft() if self._dials else None
 
     async def _guarded(self, work: Coroutine[object, object, object], name: str) -> None:
         try:

@@ -20,10 +20,11 @@ name another's row: ids hold no `#`.
 | `T#<tenant>#I`          | `<scope>#<hash>` | an idempotency record                 |
 | `T#<tenant>#R`          | `<window>`       | requests counted in a window          |
 | `K#<digest>`            | `KEY`            | which tenant and key a digest belongs to |
-| `LEASES`                | `<shard>`        | who holds a shard                     |
-| `LEASES`                | `W#<worker>`     | a gateway that is there               |
+| `LEASES#<n>`            | `<shard>`        | who holds a shard                     |
+| `BEATS#<n>`             | `<worker>`       | a gateway that is there               |
 """
 
+import zlib
 from typing import Final
 
 from shared.ids import (
@@ -39,7 +40,12 @@ from shared.ids import (
 
 TENANTS: Final = "TENANTS"
 """GSI1 partition that lists all tenants, for the operator."""
-LEASES: Final = "LEASES"
+LEASES_TOGETHER: Final = 128
+"""Shards whose leases share a partition: at some 110 bytes each, four units to read them all."""
+BEATS: Final = 4
+"""Partitions of the gateways' own rows, which each of them reads several times a lease time: at a
+thousand gateways, half of what DynamoDB lets a partition be read. All gateways have to agree on the
+number, whatever their settings: who is not found where others look is taken for dead."""
 
 Key = tuple[str, str]
 """A partition key and a sort key."""
@@ -148,12 +154,26 @@ def rate_window(tenant_id: TenantId, window: int) -> Key:
     return rate_partition(tenant_id), str(window)
 
 
+def leases_partition(shard: int) -> str:
+    return f"LEASES#{shard // LEASES_TOGETHER}"
+
+
+def leases_partitions(shards: int) -> tuple[str, ...]:
+    """Where the leases of that many shards are."""
+    return tuple(leases_partition(first) for first in range(0, shards, LEASES_TOGETHER))
+
+
 def lease(shard: int) -> Key:
-    return LEASES, str(shard)
+    return leases_partition(shard), str(shard)
+
+
+def beats_partitions() -> tuple[str, ...]:
+    """Where the gateways' rows are."""
+    return tuple(f"BEATS#{n}" for n in range(BEATS))
 
 
 def worker(worker_id: WorkerId) -> Key:
-    return LEASES, f"W#{worker_id}"
+    return f"BEATS#{zlib.crc32(worker_id.encode()) % BEATS}", worker_id
 
 
 def shard_index(shard: int) -> str:

@@ -7,7 +7,7 @@ be taken, and taking it raises the epoch.
 
 import msgspec
 
-from shared.aws import Op
+from shared.aws import Op, Response
 from shared.ids import WorkerId
 from shared.store import keys
 from shared.store.dynamo import (
@@ -16,6 +16,7 @@ from shared.store.dynamo import (
     Page,
     Range,
     delete,
+    get,
     put,
     query,
     setting,
@@ -45,22 +46,54 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Random, new several times a lease time."""
     leaving: bool = False
     """It takes no shard any more and will give back what it has."""
+    moves: int = 0
+    """Leases it has written: where that has grown, others read them anew."""
+    good_until: int = 0
+    """Until when its leases are good by its wall clock (ms), for those who only look; other
+    gateways trust their own clocks."""
 
 
-def every(rows: Range) -> Op[Page[Lease | Worker]]:
-    """Leases and gateways, which lie together so that one request reads both."""
-    rows_of = query(keys.LEASES, _Row, rows)
+def workers(partition: str, rows: Range) -> Op[Page[Worker]]:
+    """The gateways whose rows lie in one of `keys.beats_partitions`."""
+    beats = query(partition, _Beat, rows)
     return Op(
-        rows_of.service,
-        rows_of.action,
-        rows_of.params,
-        lambda response: _sorted(rows_of.decode(response)),
+        beats.service,
+        beats.action,
+        beats.params,
+        lambda response: _workers(beats.decode(response)),
     )
+
+
+def worker(worker_id: WorkerId) -> Op[Worker | None]:
+    """A gateway, if it is there."""
+    beat = get(keys.worker(worker_id), _Beat)
+
+    def decode(response: Response) -> Worker | None:
+        row = beat.decode(response)
+        return None if row is None else _worker(row)
+
+    return Op(beat.service, beat.action, beat.params, decode)
+
+
+def every(partition: str, rows: Range) -> Op[Page[Lease]]:
+    """The leases of a `keys.leases_partition`."""
+    return query(partition, Lease, rows)
+
+
+def read(shard: int) -> Op[Lease | None]:
+    return get(keys.lease(shard), Lease)
 
 
 def vouch(worker: Worker) -> Op[bool]:
     """Renew all leases of a gateway, or announce that it is there."""
-    return put(to_item(worker, keys.worker(worker.worker))).alone()
+    beat = _Beat(
+        SK=worker.worker,
+        stamp=worker.stamp,
+        leaving=worker.leaving,
+        moves=worker.moves,
+        good_until=worker.good_until,
+    )
+    return put(to_item(beat, keys.worker(worker.worker))).alone()
 
 
 def bury(seen: Worker) -> Op[bool]:
@@ -117,29 +150,26 @@ def resign(held: Lease, stamp: str, heir: WorkerId | None = None) -> Op[bool]:
     return update(keys.lease(held.shard), setting(values), still).alone()
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the partition: a lease, or a gateway if it names one."""
+class _Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A gateway's row, as short as can be."""
 
+    SK: WorkerId
     stamp: str
-    shard: int = 0
-    epoch: int = 0
-    owner: WorkerId | None = None
-    wanted_by: WorkerId | None = None
-    worker: WorkerId | None = None
     leaving: bool = False
+    moves: int = 0
+    good_until: int = 0
 
 
-def _sorted(page: Page[_Row]) -> Page[Lease | Worker]:
-    return Page(tuple(_either(row) for row in page.rows), page.next)
+def _workers(page: Page[_Beat]) -> Page[Worker]:
+    rows = tuple(_worker(row) for row in page.rows)
+    return Page(rows, page.next)
 
 
-def _either(row: _Row) -> Lease | Worker:
-    if row.worker is not None:
-        return Worker(worker=row.worker, stamp=row.stamp, leaving=row.leaving)
-    return Lease(
-        shard=row.shard,
-        epoch=row.epoch,
+def _worker(row: _Beat) -> Worker:
+    return Worker(
+        worker=row.SK,
         stamp=row.stamp,
-        owner=row.owner,
-        wanted_by=row.wanted_by,
+        leaving=row.leaving,
+        moves=row.moves,
+        good_until=row.good_until,
     )

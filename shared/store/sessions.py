@@ -5,10 +5,12 @@ the gateway what is (`state` and what goes with it), fenced by the epoch of its 
 """
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from shared import clock
 from shared.aws import Op
 from shared.ids import SessionId, TenantId
+from shared.proxy import Proxy
 from shared.session import Desired, Pairing, Reason, Session, SessionState
 from shared.store import keys
 from shared.store.dynamo import (
@@ -69,12 +71,31 @@ def find(shard: int, session_id: SessionId) -> Op[Page[Session]]:
     return query(keys.shard_index(shard), Session, Range(limit=1), between=only_it, index=True)
 
 
-def rename(tenant_id: TenantId, session_id: SessionId, name: str, now: int) -> Op[bool]:
-    return update(
-        keys.session(tenant_id, session_id),
-        setting({"name": name, "updated_at": now}),
-        _NOT_DELETED,
-    ).alone()
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant changes of a session, at a time."""
+
+    at: int
+    name: str | UnsetType = UNSET
+    proxy: Proxy | UnsetType | None = UNSET
+
+    def of(self, session: Session) -> Session:
+        """The session as it is then."""
+        return msgspec.structs.replace(
+            session,
+            updated_at=self.at,
+            name=session.name if self.name is UNSET else self.name,
+            proxy=session.proxy if self.proxy is UNSET else self.proxy,
+        )
+
+
+def change(tenant_id: TenantId, session_id: SessionId, changes: Changes) -> Op[bool]:
+    """Write what is given, and nothing else. False where the session is gone or going."""
+    values: dict[str, object] = {"updated_at": changes.at}
+    if changes.name is not UNSET:
+        values["name"] = changes.name
+    if changes.proxy is not UNSET:
+        values["proxy"] = msgspec.to_builtins(changes.proxy, builtin_types=(bytes,))
+    return update(keys.session(tenant_id, session_id), setting(values), _NOT_DELETED).alone()
 
 
 def desire(
@@ -84,11 +105,17 @@ def desire(
     now: int,
     phone_number: str | None = None,
 ) -> Op[bool]:
-    """Write what the tenant wants. False where the session is gone or going."""
-    values: dict[str, object] = {"desired": desired.value, "updated_at": now}
+    """Write what the tenant wants, and that it waits. False where the session is gone or going."""
+    values: dict[str, object] = {"desired": desired.value, "updated_at": now, "pending": True}
     if phone_number is not None:
         values["phone_number"] = phone_number
     return update(keys.session(tenant_id, session_id), setting(values), _NOT_DELETED).alone()
+
+
+def heed(tenant_id: TenantId, session_id: SessionId, now: int, epoch: int) -> Op[bool]:
+    """Say that the tenant's order was heard, where it changed no state."""
+    values: dict[str, object] = {"pending": False, "updated_at": now}
+    return update(keys.session(tenant_id, session_id), setting(values), _fence(epoch)).alone()
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +129,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     epoch: int
     reason: Reason | None = None
+    detail: str | None = None
     until: int | None = None
     phone_number: str | None = None
     lid: str | None = None
@@ -118,7 +146,9 @@ def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Wr
     values: dict[str, object] = {
         "state": seen.state.value,
         "reason": None if seen.reason is None else seen.reason.value,
+        "detail": seen.detail,
         "until": seen.until,
+        "pending": False,
         "epoch": seen.epoch,
         "updated_at": seen.at,
     }
@@ -128,9 +158,8 @@ def observe(tenant_id: TenantId, session_id: SessionId, seen: Observation) -> Wr
         values["lid"] = seen.lid
     if seen.connected_at is not None or seen.unlinked:
         values["connected_at"] = seen.connected_at
-    change = setting(values)
-    fence = Expression(f"{PRESENT.text} AND #epoch <= :epoch")
-    return update(keys.session(tenant_id, session_id), change, fence, old=True)
+    fence = _fence(seen.epoch)
+    return update(keys.session(tenant_id, session_id), setting(values), fence, old=True)
 
 
 def remove(tenant_id: TenantId, session_id: SessionId) -> Op[bool]:
@@ -161,6 +190,10 @@ def pairing(tenant_id: TenantId, session_id: SessionId) -> Op[Pairing | None]:
 def withdraw(tenant_id: TenantId, session_id: SessionId) -> Write:
     """Forget the attempt: it succeeded or ended."""
     return delete(keys.pairing(tenant_id, session_id))
+
+
+def _fence(epoch: int) -> Expression:
+    return Expression(f"{PRESENT.text} AND #epoch <= :epoch", {"epoch": epoch})
 
 
 _NOT_DELETED = Expression(

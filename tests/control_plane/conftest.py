@@ -126,13 +126,20 @@ class Tenant(Api):
             self.observe(session_id, state)
         return session_id
 
-    def observe(self, session_id: str, state: SessionState, reason: Reason | None = None) -> None:
+    def observe(
+        self,
+        session_id: str,
+        state: SessionState,
+        reason: Reason | None = None,
+        detail: str | None = None,
+    ) -> None:
         at = clock.millis() + 1
         seen = Observation(
             state=state,
             at=at,
             epoch=self.epoch,
             reason=reason,
+            detail=detail,
             connected_at=at if state is SessionState.CONNECTED else None,
             unlinked=unlinked(state, reason),
         )

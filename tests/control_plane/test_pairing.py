@@ -91,6 +91,64 @@ def test_an_attempt_is_begun_for_a_number(tenant: Tenant) -> None:
     assert tenant.get(path(session_id)).json()["qr"] is None
 
 
+def test_an_attempt_that_was_ordered_is_on_its_way(tenant: Tenant) -> None:
+    """What ended the last one is no answer, until a gateway says that it ended again."""
+    session_id = tenant.session(SessionState.PAIRING)
+    tenant.observe(session_id, SessionState.STOPPED, Reason.PAIRING_EXPIRED)
+    expired = tenant.get(path(session_id), Prefer="wait=10")
+    tenant.post(path(session_id), {"phone_number": NUMBER})
+
+    ordered = tenant.get(path(session_id))
+
+    assert expired.status_code == 409
+    assert expired.json()["reason"] == "pairing_expired"
+    assert "Start it again." in expired.json()["detail"]
+    assert (ordered.status_code, ordered.json()["status"]) == (200, "starting")
+
+
+def test_the_code_of_an_attempt_before_is_no_answer(tenant: Tenant) -> None:
+    """Begun again with another number, it waits for that number's code."""
+    session_id = tenant.session(SessionState.PAIRING)
+    other = "+4915112345679"
+
+    def act() -> None:
+        tenant.offer(session_id, phone_number=NUMBER, code="AAAA-AAAA")
+        tenant.observe(session_id, SessionState.STARTING)
+        tenant.observe(session_id, SessionState.PAIRING)
+        tenant.offer(session_id, phone_number=other, code_error="no")
+
+    timer = threading.Timer(0.3, act)
+    timer.start()
+    answer = tenant.post(path(session_id), {"phone_number": other}, Prefer="wait=10")
+    timer.join()
+
+    assert answer.status_code == 200
+    assert (answer.json()["code"], answer.json()["code_error"]) == (None, "no")
+
+
+def test_a_device_that_connects_is_not_pairing(tenant: Tenant) -> None:
+    """A linked session that is starting will never offer anything: 409 at once."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.STARTING)
+
+    answer = tenant.get(path(session_id), Prefer="wait=10")
+
+    assert answer.status_code == 409
+    assert "linked" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("number", ["0151", "+0151123456", "+49151", "+49 151 1234567", "anna", ""])
+def test_a_number_that_is_none_is_refused(tenant: Tenant, number: str) -> None:
+    """422 for what is not E.164 or too short, and nothing is ordered."""
+    session_id = tenant.session(start=False)
+    for where in ("pairing", "start"):
+        answer = tenant.post(f"/v1/sessions/{session_id}/{where}", {"phone_number": number})
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/phone_number"
+    assert tenant.commands(session_id) == []
+
+
 def test_a_linked_number_is_not_paired_again(tenant: Tenant) -> None:
     """409: log it out first."""
     session_id = tenant.session(SessionState.CONNECTED)

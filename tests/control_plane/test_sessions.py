@@ -2,13 +2,25 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from shared.commands import DeleteSession, LogOutSession, StartSession, StopSession
-from shared.ids import SessionId
-from shared.session import Reason, SessionState
-from shared.store import sessions
+from control_plane import attendance
+from control_plane.attendance import Attendance
+from shared import clock
+from shared.commands import (
+    DeleteSession,
+    LogOutSession,
+    ResetSession,
+    StartSession,
+    StopSession,
+)
+from shared.errors import Unavailable
+from shared.ids import SessionId, WorkerId
+from shared.session import REASONS, Reason, SessionState
+from shared.store import leases, sessions
+from shared.store.leases import Worker
 from tests.control_plane.conftest import NUMBER, Tenant
 
 REST = (
@@ -66,6 +78,9 @@ def test_sessions_are_renamed(tenant: Tenant) -> None:
         ("restart", SessionState.CONNECTED, StartSession, "running"),
         ("log_out", SessionState.CONNECTED, LogOutSession, "stopped"),
         ("log_out", SessionState.STOPPED, LogOutSession, "stopped"),
+        ("reset", SessionState.CONNECTED, ResetSession, "stopped"),
+        ("reset", SessionState.FAILED, ResetSession, "stopped"),
+        ("start", SessionState.BANNED, StartSession, "running"),
     ],
 )
 def test_an_order_is_written_and_queued(
@@ -78,7 +93,7 @@ def test_an_order_is_written_and_queued(
     answer = tenant.post(f"/v1/sessions/{session_id}/{order}")
 
     assert answer.status_code == 202
-    assert answer.json()["desired"] == desired
+    assert (answer.json()["desired"], answer.json()["pending"]) == (desired, True)
     (command,) = tenant.commands(session_id)
     assert isinstance(command, kind)
     if isinstance(command, StartSession):
@@ -93,6 +108,7 @@ def test_an_order_is_written_and_queued(
         ("stop", SessionState.STOPPED, "stopped"),
         ("restart", SessionState.STOPPED, "stopped"),
         ("log_out", SessionState.LOGGED_OUT, "stopped"),
+        ("reset", SessionState.LOGGED_OUT, "stopped"),
     ],
 )
 def test_an_order_that_makes_no_sense_says_why(
@@ -121,7 +137,7 @@ def test_a_deleted_session_takes_no_other_order(tenant: Tenant) -> None:
     assert tenant.delete(f"/v1/sessions/{session_id}").json()["desired"] == "deleted"
 
     assert [type(each) for each in tenant.commands(session_id)] == [DeleteSession, DeleteSession]
-    for order in ("start", "stop", "restart", "log_out", "pairing"):
+    for order in ("start", "stop", "restart", "log_out", "reset", "pairing"):
         assert tenant.post(f"/v1/sessions/{session_id}/{order}").status_code == 409
     assert tenant.patch(f"/v1/sessions/{session_id}", {"name": "x"}).status_code == 409
 
@@ -143,6 +159,61 @@ def test_a_preference_waits_for_the_state(tenant: Tenant) -> None:
     assert answer.json()["detail"].startswith("You stopped it")
     assert answer.headers["preference-applied"] == "wait=10"
     assert 0.3 <= time.monotonic() - began < 3
+
+
+def test_an_order_that_changes_nothing_is_answered(tenant: Tenant) -> None:
+    """A start that finds the session running is done as soon as a gateway has heard it."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.post(f"/v1/sessions/{session_id}/stop")
+    heed = sessions.heed(tenant.id, SessionId(session_id), clock.millis(), tenant.epoch)
+    timer = threading.Timer(0.3, lambda: tenant.stage.aws.run(heed))
+    timer.start()
+
+    answer = tenant.post(f"/v1/sessions/{session_id}/start", Prefer="wait=10")
+    timer.join()
+
+    assert answer.status_code == 200
+    assert (answer.json()["state"], answer.json()["pending"]) == ("connected", False)
+
+
+def test_a_session_says_whether_anybody_holds_it(tenant: Tenant) -> None:
+    """A state without a gateway is what was last seen; a gateway that is silent is none."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    aws, now = tenant.stage.aws, clock.millis()
+    for shard in range(tenant.stage.settings.shards):
+        aws.run(leases.create(shard, WorkerId("wrk_here"), "a"))
+    session = f"/v1/sessions/{session_id}"
+
+    def told(good_until: int) -> list[bool]:
+        worker = Worker(worker=WorkerId("wrk_here"), stamp="a", good_until=good_until)
+        aws.run(leases.vouch(worker))
+        time.sleep(attendance.MEMORY + 0.1)
+        listed = tenant.get("/v1/sessions").json()["data"][0]
+        return [tenant.get(session).json()["attended"], listed["attended"]]
+
+    assert told(now + clock.HOUR) == [True, True]
+    assert told(now) == [False, False]
+
+
+def test_an_attendance_nobody_can_read_is_the_last_that_was_known() -> None:
+    """The session's state is told all the same."""
+
+    class Away:
+        def run(self, _: object) -> Any:
+            raise Unavailable("dynamodb", "query", "timeout")
+
+    assert not Attendance(Away(), clock.millis).of(0)
+
+
+def test_a_detail_is_said_behind_the_reason(tenant: Tenant) -> None:
+    """What is known beyond the reason, until the state changes."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    tenant.observe(session_id, SessionState.FAILED, Reason.REPLACED, detail="by a laptop")
+    failed = tenant.get(f"/v1/sessions/{session_id}").json()
+    tenant.observe(session_id, SessionState.STARTING)
+
+    assert failed["detail"] == f"{REASONS[Reason.REPLACED]} (by a laptop)"
+    assert tenant.get(f"/v1/sessions/{session_id}").json()["detail"] is None
 
 
 def test_a_preference_gives_up_in_time(tenant: Tenant) -> None:

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from gateway.frames import Entry
 from gateway.keeper import HostStatus
+from gateway.proxies import Proxies
 from gateway.supervisor import Supervisor
 from sandbox.network import Network
 from sandbox.whatsapp.control_client import ControlClient
@@ -60,12 +62,31 @@ def order(
     )
 
 
+def gone(pid: int) -> bool:
+    """Whether a process is no more, or only waits to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 class Gateway:
     """One gateway's supervisor, what it recorded, and what it offered."""
 
-    def __init__(self, network: Network, folder: Path, prelude: str = "sandbox.trust") -> None:
+    def __init__(
+        self,
+        network: Network,
+        folder: Path,
+        prelude: str = "sandbox.trust",
+        *,
+        patience: float = 1.0,
+        proxies: Proxies | None = None,
+    ) -> None:
         self.entries: list[Entry] = []
         self.pairings: list[Pairing] = []
+        self.offers: dict[SessionId, Pairing] = {}
+        """The newest of each session."""
+        self.deadline = DEADLINE
         self.away = False
         """AWS does not answer."""
         self._news = asyncio.Event()
@@ -74,6 +95,7 @@ class Gateway:
             host_prelude=prelude,
             whatsapp_proxy=network.proxy_url,
             log_level="INFO",
+            patience=patience,
         )
         self.lease = 9.0
         """Seconds a renewal lets a host live."""
@@ -81,6 +103,7 @@ class Gateway:
         """The last renewal (monotonic seconds), if there are no more."""
         self.supervisor = Supervisor(
             settings=self.settings,
+            proxies=proxies,
             record=self._record,
             offer=self._offer,
             now=clock.millis,
@@ -99,9 +122,16 @@ class Gateway:
         until = (self.renewed or now) + self.lease
         return until if until > now else None
 
-    async def _offer(self, _: Session, pairing: Pairing) -> None:
+    async def _offer(self, session: Session, pairing: Pairing) -> None:
         self.pairings.append(pairing)
+        self.offers[session.id] = pairing
         self._news.set()
+
+    def limit(self, **seconds: float) -> None:
+        """Change some limits of what hosts may take."""
+        house = self.supervisor._house  # pyright: ignore[reportPrivateUsage] (a test may change what no setting does)
+        changed = msgspec.structs.replace(house.limits, **seconds)
+        object.__setattr__(house, "limits", changed)
 
     def events(self, session: Session) -> list[SessionEvent]:
         return [entry.event for entry in self.entries if entry.event.session_id == session.id]
@@ -113,12 +143,12 @@ class Gateway:
     async def until(self, check: Callable[[], T | None]) -> T:
         """Wait until `check` finds something among what was recorded and offered."""
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(self.deadline):
                 while not (found := check()):
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            pytest.fail(f"it did not come in {DEADLINE} s; recorded were {self.entries}")
+            pytest.fail(f"it did not come in {self.deadline} s; recorded were {self.entries}")
         return found
 
     async def event(self, session: Session, kind: type[T], after: int = 0) -> T:
@@ -160,16 +190,24 @@ class Gateway:
         """Wait until the host is gone for good, whatever of it is still to be recorded."""
         await self._poll(lambda: self.pid(session) is None)
 
+    async def until_matter(self) -> None:
+        """Wait until something is the matter with the hosts as a whole."""
+        await self._poll(lambda: self.supervisor.matter() is not None)
+
+    async def until_gone(self, pid: int) -> None:
+        """Wait until a process is no more."""
+        await self._poll(lambda: gone(pid))
+
     async def until_not_held(self, session: Session) -> None:
         await self._poll(lambda: not self.supervisor.holds(session.id))
 
     async def _poll(self, check: Callable[[], bool]) -> None:
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(self.deadline):
                 while not check():
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            pytest.fail(f"it did not come about in {DEADLINE} s")
+            pytest.fail(f"it did not come about in {self.deadline} s")
 
     def _hosts(self, session: Session) -> list[HostStatus]:
         return [each for each in self.supervisor.snapshot() if each.session_id == session.id]
@@ -182,10 +220,15 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    network: Network, folder: Path, prelude: str = "sandbox.trust"
+    network: Network,
+    folder: Path,
+    prelude: str = "sandbox.trust",
+    *,
+    patience: float = 1.0,
+    proxies: Proxies | None = None,
 ) -> AsyncGenerator[Gateway]:
     """A gateway at work until the context ends; then nothing of it runs any more."""
-    running = Gateway(network, folder, prelude)
+    running = Gateway(network, folder, prelude, patience=patience, proxies=proxies)
     async with asyncio.TaskGroup() as group:
         group.create_task(running.supervisor.run())
         try:
@@ -198,7 +241,7 @@ async def link(running: Gateway, control: ControlClient, session: Session, numbe
     """Start a session and scan its QR with the phone of a number, which is made up for it."""
     await control.create_person(number, "Anna")
     await running.supervisor.start(session)
-    pairing = await running.until(lambda: running.pairings[-1] if running.pairings else None)
+    pairing = await running.until(lambda: running.offers.get(session.id))
     await control.scan(number, pairing.qr)
     await running.event(session, SessionConnected)
 

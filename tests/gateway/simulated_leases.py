@@ -11,18 +11,20 @@ import msgspec
 
 from gateway.leases import (
     HOST_SHARE,
+    REREAD_SHARE,
     SAFE_SHARE,
     TURNS,
     Hold,
     Plan,
     Standing,
     View,
+    bequests,
     deadline,
     overdue,
     plan,
     renewed,
-    saw,
-    spread,
+    saw_leases,
+    saw_workers,
 )
 from shared.ids import WorkerId
 from shared.store.leases import Lease, Worker
@@ -97,14 +99,27 @@ class Gateway:
     """A leaseholder without a network."""
 
     def __init__(
-        self, name: str, shards: int, table: Table, offset: float = 0, rate: float = 1
+        self,
+        name: str,
+        shards: int,
+        table: Table,
+        clock: tuple[float, float] = (0, 1),
+        patience: float = 0,
     ) -> None:
+        """`clock`: how far its clock is off, and how fast it runs."""
         self.name = WorkerId(name)
         self.shards = shards
         self.table = table
-        self.offset = offset
-        self.rate = rate
+        self.offset, self.rate = clock
+        self.patience = patience
         self.view = View()
+        self.news: dict[WorkerId, tuple[bool, int]] = {}
+        self.moves = 0
+        self.leaving = False
+        self.leases_moves = -1
+        self.leases_at = float("-inf")
+        self.reads = 0
+        """How often it read the leases."""
         self.holds: dict[int, Hold] = {}
         self.hosts: dict[int, float] = {}
         """Until when each shard's hosts may live, as they were told last."""
@@ -112,6 +127,7 @@ class Gateway:
         self.handing: dict[int, Lease] = {}
         self.frozen = False
         self.next_turn = 0.0
+        self.turn_due = 0.0
 
     def clock(self, now: float) -> float:
         return self.offset + now * self.rate
@@ -123,7 +139,7 @@ class Gateway:
         return good | {shard for shard, end in self.hosts.items() if mine < end}
 
     def standing(self, now: float) -> Standing:
-        return Standing(self.name, self.view, self.clock(now), TTL)
+        return Standing(self.name, self.view, self.clock(now), TTL, self.patience)
 
     def drop(self, shard: int) -> None:
         """Close what is served of a shard."""
@@ -137,7 +153,9 @@ class Gateway:
 
     def vouch(self, now: Callable[[], float]) -> None:
         before = self.clock(now())
-        row = Worker(worker=self.name, stamp=self.table.stamp())
+        row = Worker(
+            worker=self.name, stamp=self.table.stamp(), leaving=self.leaving, moves=self.moves
+        )
 
         def heard(_: bool) -> None:  # noqa: FBT001 - an answer
             self.holds = renewed(self.holds, before, self.clock(now()), TTL)
@@ -153,28 +171,61 @@ class Gateway:
     def look(self, now: Callable[[], float]) -> Plan:
         """Read the table and send what the plan says."""
         self.watch(now())
-        rows = (*self.table.leases.values(), *self.table.workers.values())
-        self.view = saw(self.view, self.shards, rows, self.clock(now()))
+        self.view = saw_workers(self.view, self.table.workers.values(), self.clock(now()))
+        self.read_leases(self.standing(now()))
         todo = plan(self.standing(now()), self.holds, self.handing, ())
         for shard in todo.lost:
             self.drop(shard)
+        if self.leaving:
+            self.bequeath(now())
+            return todo
         for seen in todo.take:
             self.take(seen, now)
         for lease, asker in (
             *((lease, self.name) for lease in todo.ask),
             *((lease, None) for lease in todo.withdraw),
         ):
-            self.send(lambda lease=lease, asker=asker: self.table.ask(lease, asker))
+            self.write(lambda lease=lease, asker=asker: self.table.ask(lease, asker))
         self.handing |= {lease.shard: lease for lease in todo.hand_over}
         for worker in todo.bury:
             self.send(lambda worker=worker: self.table.bury(worker))
         return todo
+
+    def read_leases(self, at: Standing) -> None:
+        """Where they may not be as we know them."""
+        known = at.news() == self.news and self.moves == self.leases_moves
+        fresh = at.now - self.leases_at < REREAD_SHARE * TTL
+        if known and fresh and not at.restless():
+            return
+        self.reads += 1
+        self.view = saw_leases(self.view, self.shards, self.table.leases.values(), at.now)
+        self.news, self.leases_moves, self.leases_at = at.news(), self.moves, at.now
+
+    def bequeath(self, now: float) -> None:
+        """Tell the heirs of what we hold."""
+        for shard, heir in bequests(self.standing(now), self.holds).items():
+            lease = self.view.leases[shard].lease
+            if lease.wanted_by != heir:
+                self.write(lambda lease=lease, heir=heir: self.table.ask(lease, heir))
+
+    def fetch(self, now: Callable[[], float]) -> None:
+        """Take what was given back for us."""
+        for shard in self.standing(now()).expected():
+            row = self.table.leases[shard]
+            if shard not in self.holds and (row.owner, row.wanted_by) == (None, self.name):
+                self.take(row, now)
+
+    def write(self, write: Callable[[], bool]) -> None:
+        """Of a lease: the others are told."""
+        self.moves += 1
+        self.send(write)
 
     def send(self, write: Callable[[], bool]) -> None:
         self.requests.append(Request(write, lambda _: None))
 
     def take(self, seen: Lease, now: Callable[[], float]) -> None:
         before, stamp = self.clock(now()), self.table.stamp()
+        self.moves += 1
 
         def heard(won: bool) -> None:  # noqa: FBT001 - an answer
             lease = msgspec.structs.replace(
@@ -195,15 +246,13 @@ class Gateway:
             held = self.holds[shard].lease
             self.drop(shard)
             heir = lease.wanted_by
-            self.send(
+            self.write(
                 lambda held=held, heir=heir: self.table.resign(held, self.table.stamp(), heir)
             )
 
     def leave(self, now: float) -> None:
         """SIGTERM: close everything, then give it to the others."""
-        have = self.standing(now).counts(self.holds)
-        have.pop(self.name)
-        heirs = spread(self.holds, have)
+        heirs = bequests(self.standing(now), self.holds)
         for shard, hold in list(self.holds.items()):
             self.drop(shard)
             self.table.resign(hold.lease, self.table.stamp(), heirs.get(shard))
@@ -230,7 +279,8 @@ class Gateway:
 class Fleet:
     """Gateways at work, by the true time that none of them knows."""
 
-    def __init__(self, shards: int) -> None:
+    def __init__(self, shards: int, patience: float = 0) -> None:
+        self.patience = patience
         self.now = 1000.0
         self.shards = shards
         self.table = Table()
@@ -243,7 +293,9 @@ class Fleet:
 
     def joins(self, offset: float = 0, rate: float = 1) -> Gateway:
         self.born += 1
-        gateway = Gateway(f"gw_{self.born:03}", self.shards, self.table, offset, rate)
+        gateway = Gateway(
+            f"gw_{self.born:03}", self.shards, self.table, (offset, rate), self.patience
+        )
         gateway.next_turn = self.now
         self.gateways.append(gateway)
         return gateway
@@ -258,17 +310,19 @@ class Fleet:
                 self.now = end
                 return
             self.now = max(self.now, first.next_turn)
-            first.turn(self.time)
-            first.next_turn = self.now + self.pause(first)
+            if self.now < first.turn_due:
+                first.fetch(self.time)
+                first.settle()
+            else:
+                first.turn(self.time)
+                first.turn_due = self.now + self.pause(first)
+            quick = self.now + QUICK
+            expects = set(first.standing(self.now).expected()) - first.holds.keys()
+            first.next_turn = min(first.turn_due, quick) if expects else first.turn_due
             self.check()
 
     def pause(self, gateway: Gateway) -> float:
         """As the leaseholder's: a turn, or less where something is expected."""
-        if any(
-            lease.wanted_by == gateway.name and lease.owner != gateway.name
-            for lease in self.table.leases.values()
-        ):
-            return QUICK
         due = gateway.standing(self.now).next_look()
         moment = TURN if due is None else (due - gateway.clock(self.now)) / gateway.rate + 1e-6
         return min(TURN, moment)

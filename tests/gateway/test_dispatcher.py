@@ -141,7 +141,7 @@ async def test_a_handed_over_delivery_arrives_signed(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The stored bytes are posted at once, and an independent library accepts the signature."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     receiver = Receiver()
     async with served(receiver) as url, opened(world) as dispatcher:
         endpoint = await world.endpoint(await world.tenant(), url)
@@ -157,9 +157,28 @@ async def test_a_handed_over_delivery_arrives_signed(
     done = await row(world, delivery)
     assert (done.attempt, done.last_status, done.due_at) == (1, 204, None)
     (told,) = [record for record in caplog.records if record.message == "delivery.attempted"]
+    assert told.levelno == logging.DEBUG
     facts: dict[str, Any] = vars(told)["zapgate"]
     assert facts["decision"] == "delivered"
     assert facts.keys() >= {"tenant_id", "endpoint_id", "event_id", "status", "seconds", "attempt"}
+
+
+async def test_what_goes_wrong_is_logged_and_so_is_its_mending(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failed attempt has its line, and so has the success that follows it."""
+    caplog.set_level(logging.INFO)
+    turned, receiver = Clock(), Receiver([response(500), response(204)])
+    async with served(receiver) as url, opened(world, turned) as dispatcher:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        delivery, body = await owed(world, endpoint)
+        dispatcher.hand_over(delivery, body)
+        await until(came_to(world, delivery, DeliveryState.WAITING))
+        turned.ahead = 2 * due_module.GRACE
+        await dispatcher.sweep()
+        await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    lines = [record for record in caplog.records if record.message == "delivery.attempted"]
+    assert [vars(line)["zapgate"]["decision"] for line in lines] == ["retry", "delivered"]
 
 
 async def test_a_rotation_reaches_the_wire_and_ends_there(world: World) -> None:
@@ -745,7 +764,7 @@ async def test_what_is_given_up_unattempted_is_told_of_as_that(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is no attempt, so the figures of attempts and their delay know nothing of it."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     time = Clock()
     async with opened(world, time) as dispatcher:
         endpoint = await world.endpoint(await world.tenant(), "http://127.0.0.1:1/")

@@ -1,11 +1,13 @@
 """The way out, against servers as they come."""
 
 import asyncio
+import gc
 import gzip
 import ipaddress
 import socket
 import ssl
 import struct
+import sys
 import time
 import tracemalloc
 import warnings
@@ -638,3 +640,25 @@ async def test_a_closed_client_is_our_own_mistake() -> None:
     """It is no fault of a receiver, so it is no result."""
     with pytest.raises(RuntimeError):
         await Egress("public").post(post("https://example.com/"))
+
+
+async def test_a_failure_lets_go_of_its_body() -> None:
+    """What a failed attempt leaves behind holds no body: cycles are looked for seldom."""
+    body = b"x" * 5_000
+    receiver = Receiver([response(200, "content-length: 9")])  # two lengths: no answer at all
+    async with opened() as egress:
+        held = sys.getrefcount(body)
+        gc.disable()
+        try:
+            async with served(receiver) as url:
+                malformed = await egress.post(post(url, body))
+            refused = await egress.post(post(url, body))
+            blocked = await egress.post(post("http://10.0.0.1/", body))
+            assert [malformed.result, refused.result, blocked.result] == [
+                Fault("protocol_error"),
+                Fault("connection_refused"),
+                Fault("blocked_address"),
+            ]
+            assert sys.getrefcount(body) == held
+        finally:
+            gc.enable()

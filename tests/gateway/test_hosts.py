@@ -12,6 +12,7 @@ import pytest
 
 from gateway import keeper
 from gateway.changes import LOGGED_OUT
+from gateway.frames import Watch
 from gateway.host.refusals import ENDED
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
@@ -34,7 +35,7 @@ from shared.events import (
 )
 from shared.message import FailureCode, MessageStatus, OnUncertain, Text
 from shared.session import Pairing, Reason, SessionState
-from tests.gateway.gateway import Gateway, gateway, link, new_session, order, sequences
+from tests.gateway.gateway import Gateway, gateway, gone, link, new_session, order, sequences
 
 ANNA, BEN = "+4915112345678", "+4915112345679"
 
@@ -57,14 +58,6 @@ async def control(network: Network) -> AsyncGenerator[ControlClient]:
 async def here(network: Network, tmp_path: Path) -> AsyncGenerator[Gateway]:
     async with gateway(network, tmp_path / "devices") as running:
         yield running
-
-
-def gone(pid: int) -> bool:
-    """Whether a process is no more, or only waits to be buried."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 async def test_a_number_is_linked_by_code_and_speaks(
@@ -196,14 +189,14 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
 
 
 async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
-    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
+    here: Gateway, control: ControlClient
 ) -> None:
     """The library may hold a send, and all behind it, for ever; the keeper does not."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
     await control.fault(ANNA, faults.AckDelay(30))
-    monkeypatch.setattr(keeper, "SEND_LIMIT", 0.5)
+    here.limit(send=0.5)
     await here.supervisor.send(order(session, BEN, "stuck"), repeated=False)
     await here.event(session, MessageUncertain)
     await control.fault(ANNA, faults.Clear())
@@ -211,17 +204,18 @@ async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
     await here.event(session, MessageSent)
 
 
-async def test_a_host_that_stands_still_is_replaced(
-    here: Gateway, control: ControlClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_that_stands_still_is_replaced(here: Gateway, control: ControlClient) -> None:
     """No pulse is a fault of its own: the process is there and does nothing."""
     session = new_session()
     await link(here, control, session, ANNA)
     pid = here.pid(session) or 0
-    monkeypatch.setattr(keeper, "PULSE_LIMIT", 2.5)
+    here.limit(pulse=2.5)
     os.kill(pid, signal.SIGSTOP)
     dropped = await here.event(session, SessionReconnecting)
-    monkeypatch.setattr(keeper, "PULSE_LIMIT", 30.0)
+    assert dropped.data.detail == keeper.ENDED_FOR[Watch.PULSE]
+    assert here.supervisor.ends == {Reason.HOST_DIED: 1}
+    assert here.supervisor.watches == {Watch.PULSE: 1}
+    here.limit(pulse=30.0)
     await here.event(session, SessionConnected, after=dropped.sequence)
     assert gone(pid)
 

@@ -8,11 +8,13 @@ from gateway.leases import (
     Plan,
     Standing,
     View,
+    bequests,
     deadline,
     overdue,
     plan,
     renewed,
-    saw,
+    saw_leases,
+    saw_workers,
     spread,
 )
 from shared.ids import WorkerId
@@ -36,9 +38,16 @@ def alive(*names: WorkerId, stamp: str = "w", leaving: bool = False) -> list[Wor
     return [Worker(worker=name, stamp=stamp, leaving=leaving) for name in names]
 
 
+def saw(known: View, shards: int, rows: list[Lease | Worker], now: float) -> View:
+    """After a turn in which all was read."""
+    workers = [row for row in rows if isinstance(row, Worker)]
+    leases = [row for row in rows if isinstance(row, Lease)]
+    return saw_leases(saw_workers(known, workers, now), shards, leases, now)
+
+
 def view(*rows: Lease | Worker, at: float = 0, shards: int | None = None) -> View:
     count = sum(isinstance(row, Lease) for row in rows) if shards is None else shards
-    return saw(View(), count, rows, at)
+    return saw(View(), count, list(rows), at)
 
 
 def planned(
@@ -127,9 +136,12 @@ def test_a_new_stamp_starts_the_watch_anew() -> None:
     vouched = saw(same, 1, [lease(0), *alive(OTHER, stamp="x")], now=3)
     other = saw(vouched, 1, [lease(0, stamp="b"), *alive(OTHER, stamp="x")], now=4)
     gone = saw(other, 1, [lease(0, stamp="b")], now=5)
-    seen = (first, same, vouched, other, gone)
-    assert [each.leases[0].since for each in seen] == [1, 1, 3, 4, 5]
-    assert [each.peers[OTHER].since for each in seen[:4]] == [1, 1, 3, 3]
+    since = [
+        at.free_since(at.view.leases[0]) - TTL
+        for at in (Standing(ME, known, 5, TTL) for known in (first, same, vouched, other, gone))
+    ]
+    assert since == [1, 1, 3, 4, 5]
+    assert [each.peers[OTHER].since for each in (first, same, vouched, other)] == [1, 1, 3, 3]
 
 
 def test_an_unrenewed_lease_is_overdue_before_it_lapses() -> None:
@@ -150,14 +162,83 @@ def test_an_answer_renews_only_what_is_still_held() -> None:
 
 def test_free_shards_go_to_whoever_has_least() -> None:
     """Whoever computes it, the outcome is the same, and as even as it can be."""
-    assert spread({3, 1, 2, 0}, {ME: 2, OTHER: 0}) == {0: OTHER, 1: OTHER, 2: ME, 3: OTHER}
+    assert spread({3, 1, 2, 0}, {ME: 2, OTHER: 0}) == {0: OTHER, 1: OTHER, 2: OTHER, 3: ME}
     assert spread([1], {}) == {}
+
+
+def test_of_those_who_have_least_the_newest_gets_it() -> None:
+    """Who came last stays longest, so in a rolling replacement a shard is not moved again."""
+    old, new = WorkerId("gw_01"), WorkerId("gw_02")
+    assert spread([0, 1], {old: 3, new: 3}) == {0: new, 1: old}
+
+
+def test_heirs_are_alike_in_whatever_order_gateways_were_seen_to_die() -> None:
+    """What is about to lapse is dealt out with what has, and to nobody who may be dying too."""
+    rows = [*(lease(n, OTHER) for n in range(2)), *(lease(n, THIRD) for n in range(2, 4))]
+    known = saw(view(*rows, *alive(THIRD)), 4, [*rows, *alive(THIRD), *alive(OTHER)], now=1)
+    first, both = Standing(ME, known, TTL, TTL), Standing(ME, known, TTL + 1, TTL)
+    assert first.free.keys() == {2, 3}
+    assert first.heirs == both.heirs == dict.fromkeys(range(4), ME)
+
+
+def test_who_goes_says_who_is_to_have_its_shards() -> None:
+    """Whoever was told so before, if he is there; the rest go to whoever has least."""
+    rows = (lease(0, ME, OTHER), lease(1, ME), lease(2, ME, WorkerId("gw_gone")))
+    known = view(*rows, *alive(ME, OTHER, THIRD))
+    at = Standing(ME, known, 0, TTL)
+    assert bequests(at, holding(known)) == {0: OTHER, 1: THIRD, 2: THIRD}
+    alone = view(lease(0, ME), *alive(ME))
+    assert bequests(Standing(ME, alone, 0, TTL), holding(alone)) == {}
+
+
+def test_a_shard_on_its_way_to_us_is_looked_out_for() -> None:
+    """From when we asked for it, or were told, until it is ours."""
+    known = view(lease(0, OTHER, ME), lease(1, None, ME), lease(2, ME, ME), lease(3, OTHER, THIRD))
+    assert Standing(ME, known, 0, TTL).expected() == (0, 1)
+
+
+def test_leases_are_read_while_they_may_change_hands() -> None:
+    """All held by who is well, and evenly: then only where the others tell of a change."""
+    even = (lease(0), lease(1, ME), *alive(ME, OTHER))
+    assert not Standing(ME, view(*even), 0, TTL).restless()
+    assert Standing(ME, view(*even), 0.7 * TTL, TTL).restless(), "one may be dying"
+    assert Standing(ME, view(*even, lease(2, None)), 0, TTL).restless()
+    uneven = view(lease(0), lease(1), lease(2), *alive(ME, OTHER))
+    assert Standing(ME, uneven, 0, TTL).restless()
+    assert not Standing(ME, uneven, 0, TTL, patience=1).restless(), "nobody asks yet"
+
+
+def test_gateways_tell_of_what_they_wrote_and_that_they_go() -> None:
+    """What we did ourselves we know."""
+    wrote = Worker(worker=OTHER, stamp="w", moves=3)
+    known = view(lease(0), wrote, *alive(THIRD, leaving=True), *alive(ME))
+    assert Standing(ME, known, 0, TTL).news() == {OTHER: (False, 3), THIRD: (True, 0)}
+
+
+def test_nobody_asks_before_the_fleet_is_steady() -> None:
+    """In a rolling replacement those who go hand over what newcomers would ask others for."""
+    rows = [*(lease(n) for n in range(4)), *(lease(n, ME) for n in (4, 5)), *alive(ME, OTHER)]
+    known = view(*rows)
+    assert not plan(Standing(ME, known, 1, TTL, patience=2), {}, (), ()).ask
+    assert plan(Standing(ME, known, 2, TTL, patience=2), {}, (), ()).ask
+    went = saw(known, 6, [*rows, *alive(THIRD, leaving=True)], now=2)
+    assert plan(Standing(ME, went, 2, TTL, patience=2), {}, (), ()).ask, "it was not there"
+    came = saw(known, 6, [*rows, *alive(THIRD)], now=2)
+    assert not plan(Standing(ME, came, 2, TTL, patience=2), {}, (), ()).ask
+
+
+def test_the_first_of_a_fleet_is_asked_at_once() -> None:
+    """Who has more than twice its share cannot wait until the last has come."""
+    alone = view(*(lease(n) for n in range(4)), *alive(ME, OTHER))
+    assert not plan(Standing(ME, alone, 0, TTL, patience=2), {}, (), ()).ask
+    crowd = view(*(lease(n) for n in range(6)), *alive(ME, OTHER, THIRD))
+    assert plan(Standing(ME, crowd, 0, TTL, patience=2), {}, (), ()).ask
 
 
 def test_each_takes_its_share_of_what_is_free() -> None:
     """While another may be on its way to the rest, the rest is left to it; not for long."""
     known = view(*(lease(shard, None) for shard in range(4)), *alive(ME, OTHER))
-    assert taken(planned(known)) == [0, 2]
+    assert taken(planned(known)) == [1, 3]
     assert taken(planned(known, now=GRACE_SHARE * TTL)) == [0, 1, 2, 3]
 
 
@@ -232,9 +313,27 @@ def test_who_is_gone_is_buried() -> None:
     assert planned(known, now=long, holds=holding(known)).bury == tuple(alive(OTHER))
 
 
+def test_one_buries_for_all() -> None:
+    """The newest, or anybody where it does not."""
+    rows = [lease(0, ME), *alive(ME, OTHER)]
+    known = saw(view(*rows), 1, [*rows, *alive(THIRD)], now=2 * TTL)
+    long = BURY_SHARE * TTL
+    assert planned(known, now=long, holds=holding(known)).bury == ()
+    still = saw(known, 1, [*rows, *alive(THIRD, stamp="x")], now=2 * long)
+    assert planned(still, now=2 * long, holds=holding(known)).bury == tuple(alive(OTHER))
+
+
 def test_the_next_look_is_when_something_becomes_free() -> None:
     """So that it is taken then, not up to a turn later."""
     known = view(lease(0, ME), lease(1), *alive(ME, OTHER), at=2)
-    assert Standing(ME, known, 3, TTL).next_look() == 2 + TTL
-    assert Standing(ME, known, 2 + TTL, TTL).next_look() == 2 + TTL + GRACE_SHARE * TTL
+    assert Standing(ME, known, 3, TTL).next_look() is None, "not before a turn, if at all"
+    assert Standing(ME, known, 1 + TTL, TTL).next_look() == 2 + TTL
+    assert Standing(ME, known, 2 + TTL, TTL).next_look() is None, "it is ours to take now"
     assert Standing(ME, view(lease(0, ME)), 3, TTL).next_look() is None
+
+
+def test_who_is_no_heir_looks_when_the_heir_had_its_time() -> None:
+    """A whole fleet that looks at every lapse would be too many readers at once."""
+    known = view(lease(0), *alive(OTHER, WorkerId("gw_z"), ME), at=2)
+    still = saw(known, 1, [lease(0), *alive(OTHER), *alive(WorkerId("gw_z"), stamp="x")], 1 + TTL)
+    assert Standing(ME, still, 1 + TTL, TTL).next_look() == 2 + TTL + GRACE_SHARE * TTL

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -84,7 +85,7 @@ class Leases(RuleBasedStateMachine):
         self.fleet.run(back)
         gateway.settle()
         gateway.frozen = False
-        gateway.next_turn = self.fleet.now
+        gateway.next_turn = gateway.turn_due = self.fleet.now
 
     @precondition(lambda self: any(each.requests for each in self.fleet.gateways))
     @rule(data=st.data(), fate=st.sampled_from(["arrives", "answered", "lost"]))
@@ -185,3 +186,30 @@ def test_who_joins_gets_its_share_and_no_shard_moves_in_vain(
     held = fleet.held()
     assert max(held) - min(held) <= 1
     assert fleet.table.moves - moves == len(newcomer.holds)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_in_a_rolling_replacement_a_shard_moves_once(*, at_once: bool) -> None:
+    """Whether gateways are replaced one after another or all at a time, none is moved in vain."""
+    size, shards = 12, 48
+    fleet = Fleet(shards, patience=120)
+    for _ in range(size):
+        fleet.joins()
+    fleet.run(250)
+    assert set(fleet.held()) == {shards // size}
+    moves, old = fleet.table.moves, list(fleet.gateways)
+    if at_once:
+        for _ in old:
+            fleet.joins()
+            fleet.run(1)
+    for each in old:
+        if not at_once:
+            fleet.joins()
+        fleet.run(45)
+        each.leaving = True
+        fleet.run(10)
+        fleet.gateways.remove(each)
+        each.leave(fleet.now)
+    fleet.run(150)
+    assert set(fleet.held()) == {shards // size}
+    assert fleet.table.moves - moves == shards

@@ -17,6 +17,7 @@ from shared.errors import Unavailable
 from shared.ids import EventId
 from shared.session import Pairing, Session, SessionState, Trigger
 from tests.gateway.gateway import new_session
+from tests.gateway.waiting import until
 
 
 def entries(session: Session, first: int, last: int) -> list[Entry]:
@@ -153,3 +154,22 @@ async def test_only_the_newest_pairing_is_shown() -> None:
             await asyncio.sleep(0.01)
     task.cancel()
     assert outbox.shown[-1].qr == "new"
+
+
+async def test_an_offer_goes_behind_the_start_of_its_attempt() -> None:
+    """The start takes away what the last attempt offered: it must not meet the new offer."""
+    session, outbox = new_session(), Outbox()
+    outbox.away = 3
+    recorder = Recorder(session, outbox.record, outbox.offer, outbox.set_aside, lambda _: None)
+    recorder.take(entries(session, 1, 1))
+    pairing = Pairing(qr="new", qr_expires_at=1, attempt_expires_at=2)
+    recorder.show(pairing)
+    async with asyncio.TaskGroup() as group:
+        publishing = group.create_task(recorder.publish())
+        await asyncio.sleep(0.02)
+        assert outbox.shown == []
+        recording = group.create_task(recorder.record())
+        await until(lambda: outbox.shown == [pairing])
+        assert outbox.stored == [1]
+        for task in (publishing, recording):
+            task.cancel()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,5 +283,20 @@ def test_a_later_lease_fences_the_session_and_a_deleted_one_does_not() -> None:
     fenced = without(actions, refusal(["None", FAILED, "None"], {1: {"epoch": {"N": "8"}}}))
     gone = without(actions, refusal(["None", FAILED, "None"]))
     assert fenced.fenced == (SESSION,)
+    assert [action.part for action in fenced.actions] == ["event"]
     assert gone.fenced == ()
     assert [action.part for action in gone.actions] == ["event", "pairing"]
+
+
+@pytest.mark.parametrize("state", SESSION_EVENTS, ids=str)
+def test_what_an_attempt_offered_goes_with_its_state(state: SessionState) -> None:
+    """No QR is shown beside a state that is not pairing, and none beside a new attempt's start."""
+    changed_state = SESSION_EVENTS[state](
+        id=event_id(1),
+        timestamp=clock.instant(NOW),
+        session_id=SESSION.id,
+        sequence=1,
+        data=SessionChange(state=state, previous=SessionState.PAIRING),
+    )
+
+    assert [action.part for action in fold([changed(changed_state)])][-1] == "pairing"

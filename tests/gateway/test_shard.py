@@ -10,6 +10,7 @@ import pytest
 
 from gateway import orders as orders_module
 from gateway import shard as shard_module
+from gateway.bans import Bans
 from gateway.changes import Change
 from gateway.inbox import Inbox
 from gateway.keeper import HostStatus
@@ -31,9 +32,11 @@ from shared.delivery import Delivery, DeliveryState
 from shared.errors import NotHeld, Unavailable
 from shared.ids import CommandId, MessageId, SessionId
 from shared.message import Failure, FailureCode, Message, MessageStatus, Text
+from shared.proxy import Proxy
 from shared.session import Desired, Session, SessionState, Trigger
 from shared.store import deliveries, messages, sessions, tenants, webhooks
 from shared.store.dynamo import KeyRow, Range, query
+from shared.store.sessions import Changes
 from shared.tenant import ApiKey, TenantStatus
 from shared.webhook import Endpoint
 from tests.gateway.conftest import World
@@ -45,6 +48,7 @@ class Hosts:
 
     def __init__(self) -> None:
         self.held: dict[SessionId, Session] = {}
+        self.ordered: dict[SessionId, bool] = {}
         self.told: list[tuple[Any, ...]] = []
         self.sent: list[tuple[str, bool]] = []
         self.faults: list[Exception] = []
@@ -53,9 +57,15 @@ class Hosts:
         self.waiting = 0
 
     async def start(
-        self, session: Session, phone_number: str | None = None, *, restart: bool = False
+        self,
+        session: Session,
+        phone_number: str | None = None,
+        *,
+        restart: bool = False,
+        ordered: bool = False,
     ) -> None:
         self.held[session.id] = session
+        self.ordered[session.id] = ordered
         self.told.append(("start", session.id, session.epoch, phone_number, restart))
 
     async def stop(
@@ -114,12 +124,15 @@ class Shard:
         self.hosts = Hosts()
         self.metrics = Metrics()
         self.epoch: int | None = 3
+        self.later = 0
+        """Milliseconds by which the gateway's clock is ahead."""
         self.orders = Orders(
             aws=world.aws,
             hosts=self.hosts,
             keys=world.keyring.commands,
             epoch=lambda shard: self.epoch if shard == 0 else None,
-            now=clock.millis,
+            now=lambda: clock.millis() + self.later,
+            bans=Bans(lambda: 0.5),
         )
         self.inbox = Inbox(self.make, self.orders)
 
@@ -438,6 +451,26 @@ async def test_overtaken_commands_do_nothing(world: World) -> None:
         await until(lambda: shard.counted('zapgate_commands_total{command="session.st') == 3)
         assert shard.hosts.holds(session.id)
         assert not shard.hosts.holds(stopped.id)
+
+
+async def test_a_session_that_runs_dials_anew(world: World) -> None:
+    """Held here, or about to be: it is begun again from its row. One at rest stays there."""
+    tenant_id = await world.tenant()
+    resting = [
+        await world.session(tenant_id, state=SessionState.FAILED),
+        await world.session(tenant_id, state=SessionState.STOPPED, desired=Desired.STOPPED),
+    ]
+    async with served(world) as shard:
+        session = await running(world, shard)
+        kept = Proxy(b"sealed", "http://proxy.example.com:1")
+        changes = Changes(at=clock.millis(), proxy=kept)
+        await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
+        for each in (*resting, session):
+            await shard.order(StartSession(**base(each), redial=True))
+        await until(lambda: shard.counted('zapgate_commands_total{command="session.start') == 4)
+        # It was never connected: a code is asked for again.
+        assert shard.hosts.told[1:] == [("start", session.id, 3, session.phone_number, True)]
+        assert not any(shard.hosts.holds(each.id) for each in resting)
 
 
 async def test_start_stop_and_log_out(world: World) -> None:

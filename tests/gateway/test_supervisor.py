@@ -1,6 +1,7 @@
 """The supervisor without a host."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,16 @@ import pytest
 
 from gateway.aside import Aside
 from gateway.frames import Entry
+from gateway.gate import Gate
 from gateway.host.journal import Journal, Order
 from gateway.host.refusals import ENDED
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
+from gateway.limits import Limits
 from gateway.nursery import Nursery
+from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
+from gateway.weather import FEW, Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
 from shared.errors import Malformed, Misconfigured, NotHeld
@@ -81,6 +86,14 @@ async def test_silent_hosts_are_told(
     assert here.matter() == matter
 
 
+async def test_an_outage_is_told(tmp_path: Path) -> None:
+    """Most sessions do not get through to WhatsApp: nobody's own trouble."""
+    here = supervisor(str(tmp_path))
+    for each in range(FEW):
+        here._house.weather.missed(SessionId(f"ses_{each}"), lambda: None)  # pyright: ignore[reportPrivateUsage] (a test may look inside)
+    assert here.matter() == "5 of 0 do not get through to WhatsApp"
+
+
 async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> None:
     """A host was killed in a send, and its session is stopped before another one starts."""
     session, stored = new_session(), list[Entry]()
@@ -111,6 +124,27 @@ async def test_what_may_be_out_is_not_said_to_have_failed(tmp_path: Path) -> Non
     await here.refuse(session, command, ENDED)
     (entry,) = stored
     assert isinstance(entry.event, MessageUncertain)
+
+
+async def test_what_cannot_be_erased_is_not_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that are left on the disk end the deletion: it is tried again, and its rows stay."""
+    session, here = new_session(), supervisor(str(tmp_path))
+    folder = tmp_path / session.tenant_id / session.id
+    folder.mkdir(parents=True)
+    (folder / "device.db").touch()
+
+    def keep(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", keep)
+        with pytest.raises(PermissionError):
+            await here.erase(session)
+    await here.erase(session)
+    assert not folder.exists()
+    await here.erase(session)
 
 
 async def test_a_session_survives_a_defect_of_ours(
@@ -163,13 +197,16 @@ def test_a_folder_is_named_by_ids_only(
     house = House(
         settings=Settings(device_store=str(tmp_path)),
         nursery=Nursery(for_hosts({}), "INFO"),
+        proxies=proxies_of(Settings(), ()),
         record=_never,
         offer=_never,
         aside=Aside(lambda _: tmp_path, clock.millis),
         now=clock.millis,
         until=lambda _: None,
         closing=asyncio.Event(),
-        gate=asyncio.Semaphore(1),
+        gate=Gate(1),
+        weather=Weather(lambda: 0),
+        limits=Limits(),
     )
     with pytest.raises(Malformed):
         house.folder(session)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -243,3 +244,35 @@ async def upload_prekeys(client: RawClient) -> None:
         node("skey", {}, number, leaf("value", prekey.public), leaf("signature", signature)),
     )
     assert answer.text("type") == "result"
+
+
+async def _socks(network: Network, *said: bytes) -> bytes:
+    """What the way in answers a SOCKS5 client that says this, until it hangs up or waits."""
+    url = urlsplit(network.proxy_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    heard = b""
+    for part in said:
+        writer.write(part)
+        heard += await asyncio.wait_for(reader.read(64), 5)
+    writer.close()
+    return heard
+
+
+def _ask(name: bytes, port: int = 443) -> bytes:
+    return b"\x05\x01\x00\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big")
+
+
+async def test_the_way_in_speaks_socks(network: Network) -> None:
+    """RFC 1928, open and with any login; other names, and addresses, are refused."""
+    known, stranger = _ask(b"web.whatsapp.com"), _ask(b"example.org")
+    somebody = b"\x01\x04some\x03one"
+    assert await _socks(network, b"\x05\x01\x00", known) == b"\x05\x00\x05\x00\x00\x01" + bytes(6)
+    answered = await _socks(network, b"\x05\x02\x00\x02", somebody, known)
+    assert answered == b"\x05\x02\x01\x00\x05\x00\x00\x01" + bytes(6)
+    assert await _socks(network, b"\x05\x01\x00", stranger) == b"\x05\x00\x05\x02\x00\x01" + bytes(
+        6
+    )
+    assert await _socks(network, b"\x05\x01\x00", b"\x05\x01\x00\x01\x7f\x00\x00\x01\x01\xbb") == (
+        b"\x05\x00"
+    )
+    assert await _socks(network, b"\x05\x01\x01", known) == b"\x05\xff"

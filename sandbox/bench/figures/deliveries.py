@@ -73,7 +73,7 @@ async def measure(home: Path, rounds: int, clockwork: Clockwork) -> Result:
                 f"{spread(cpu['ours']).median - spread(cpu['memory']).median:.2f} ms, recording "
                 f"the event and making rows and requests "
                 f"{spread(cpu['memory']).median - spread(cpu['apart']).median:.2f} ms, the rest "
-                f"(turns, breaker, deadline, phases, the attempt's record, metrics, a log line) "
+                f"(turns, breaker, deadline, phases, the attempt's record, metrics) "
                 f"{spread(cpu['apart']).median - spread(cpu['bare']).median:.2f} ms"
             ),
             f"deliveries, who used the processors in ours in the last round: {used}",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.changes import Change
-from gateway.host.attempt import ATTEMPT, FIRST_QR, NEXT_QR, Attempt, words
+from gateway.host.attempt import ATTEMPT, CODE_LIFE, FIRST_QR, NEXT_QR, Attempt, words
 from gateway.host.journal import Journal
 from gateway.host.wire import NoCode
 from shared.session import Pairing, SessionState, Trigger
@@ -86,6 +86,24 @@ async def test_without_a_number_no_code_is_asked_for(journal: Journal) -> None:
     assert phone.shown[-1].phone_number == "+12345678"
 
 
+async def test_the_code_is_refreshed_with_the_qr_that_follows_its_end(journal: Journal) -> None:
+    """It is replaced once; where WhatsApp gives no other, the first is good until the end."""
+    phone = Phone(journal, ANNA, "AAAA-AAAA", "BBBB-BBBB", NoCode("status 429"))
+    await phone.attempt.on_qr("qr 1")
+    assert phone.shown[-1].code_expires_at == NOW + CODE_LIFE
+    phone.now += FIRST_QR
+    await phone.attempt.on_qr("qr 2")
+    assert phone.asked == [ANNA]
+    phone.now += NEXT_QR
+    await phone.attempt.on_qr("qr 3")
+    assert phone.shown[-1].code == "BBBB-BBBB"
+    assert phone.shown[-1].code_expires_at == NOW + ATTEMPT
+    phone.now = NOW + ATTEMPT
+    await phone.attempt.on_qr("qr 7")
+    assert phone.asked == [ANNA] * 3
+    assert (phone.shown[-1].code, phone.shown[-1].code_error) == ("BBBB-BBBB", None)
+
+
 async def test_a_number_given_before_the_first_qr_waits_for_it(journal: Journal) -> None:
     """WhatsApp gives codes only in an attempt."""
     phone = Phone(journal, None, "AAAA-AAAA")
@@ -116,6 +134,7 @@ async def test_a_timeout_before_its_time_is_known_to_be_early(journal: Journal) 
         ("international phone number required (must not start with 0)", "country code"),
         ("info query returned status 429: rate-overlimit", "no more codes"),
         ("info query returned status 400: bad-request", "does not take"),
+        ("info query returned status 404: item-not-found", "does not know"),
         ("something else", "scan the QR"),
     ],
     ids=str,

@@ -18,7 +18,18 @@ from neonize.proto.Neonize_pb2 import (
     TemporaryBan,
 )
 
-from gateway.host.disconnects import BANS, STATUSES, Fate, Verdict, status, undialled, words
+from gateway.host.disconnects import (
+    BANS,
+    SILENT,
+    STATUSES,
+    UNKNOWN_BAN,
+    Fate,
+    Verdict,
+    gave_up,
+    status,
+    undialled,
+    words,
+)
 from gateway.host.events import CODES, read
 from shared.session import Reason, Trigger
 
@@ -107,15 +118,18 @@ def test_what_the_library_mends_by_itself() -> None:
     assert drop.change.reason is Reason.CONNECTION_LOST
     once = KeepAliveTimeout(ErrorCount=1, LastSuccess=1).SerializeToString()
     assert verdict(4, once).change is None
-    twice = KeepAliveTimeout(ErrorCount=2, LastSuccess=1).SerializeToString()
-    silent = verdict(4, twice).change
-    assert silent is not None
-    assert silent.trigger is Trigger.DROP
     back = verdict(5, b"").change
     assert back is not None
     assert back.trigger is Trigger.CONNECT
     error = StreamError(Code="516", Raw=Node(Tag="stream:error")).SerializeToString()
     assert verdict(11, error) == Verdict(Fate.STAY)
+
+
+def test_a_connection_that_is_not_answered_is_given_up() -> None:
+    """A new process dials: the library waits for minutes."""
+    twice = KeepAliveTimeout(ErrorCount=2, LastSuccess=1).SerializeToString()
+    assert verdict(4, twice) == SILENT
+    assert SILENT.fate is Fate.AGAIN
 
 
 def test_ends_without_a_reason_of_their_own() -> None:
@@ -163,6 +177,17 @@ def test_login_statuses(text: str, *, early: bool, fate: Fate, trigger: Trigger 
     assert found.fate is fate
     assert (None if found.change is None else found.change.trigger) == trigger
     assert set(STATUSES) >= {"success", "timeout", "passkey-request"}
+
+
+def test_a_ban_that_the_library_cannot_tell_is_one_all_the_same() -> None:
+    """Its code is new to the library, which ends: not to log in for a while is to obey it."""
+    error = "proto: required field Neonize.TemporaryBan.Code not set"
+    found = gave_up(error, NOW)
+    assert found.fate is Fate.END
+    assert found.change is not None
+    assert found.change.reason is Reason.TEMPORARILY_BANNED
+    assert found.change.until == NOW + UNKNOWN_BAN
+    assert gave_up("dial tcp: refused", NOW) == undialled("dial tcp: refused")
 
 
 def test_a_failed_dial_is_tried_again_and_says_why() -> None:

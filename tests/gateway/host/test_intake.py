@@ -138,3 +138,22 @@ async def test_an_unknown_number_holds_nothing_up(
     (received,) = desk.received()
     assert received.data.chat == BEN_LID
     assert received.data.sender.phone_number is None
+
+
+async def test_an_event_in_hand_is_timed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its arrival until it is in the journal; nobody else would notice that it is stuck."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        arrived.set()
+        go_on.wait()
+
+    monkeypatch.setattr(intakes, "read", slow)
+    assert desk.intake.taking_for == 0
+    thread = threading.Thread(target=desk.intake.take, args=(CONNECTED, b""))
+    thread.start()
+    arrived.wait()
+    assert desk.intake.taking_for > 0
+    go_on.set()
+    thread.join()
+    assert desk.intake.taking_for == 0

@@ -1,0 +1,1 @@
+"""A fleet's day without sockets: the real rules of the leases on a table that counts requests."""
