@@ -33,13 +33,14 @@ from gateway.outbox import Outbox
 from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
+from gateway.vigil import Verdict
+from gateway.watchman import Watchman
 from shared import clock, ids
 from shared.env import Settings
 from shared.errors import Misconfigured
 from shared.ids import WorkerId
 from shared.keyring import Keyring
 from shared.logs import fields
-from shared.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +102,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
         await parts.enter_async_context(_background(recoveries.loop.run()))
 
-        def fenced(session: Session) -> None:
-            leaseholder.fenced(session.shard, session.epoch)
-
         outbox = Outbox(
             aws=aws,
             directory=directory,
             deliverer=dispatcher,
-            fenced=fenced,
+            fenced=lambda session: leaseholder.fenced(session.shard, session.epoch),
             metrics=metrics,
             now=clock.millis,
         )
@@ -155,6 +153,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
 
+        watchman = Watchman(
+            aws=aws,
+            inbox=inbox,
+            outbox=outbox,
+            leaseholder=leaseholder,
+            moving=lambda: {each.session_id for each in supervisor.snapshot() if each.connected},
+        )
+        await parts.enter_async_context(_background(watchman.run()))
+
         def alive() -> dict[str, str]:
             loops = (
                 leaseholder.loop,
@@ -162,12 +169,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 *dispatcher.loops(),
                 recoveries.loop,
                 ends_of_bans,
+                *watchman.loops(),
                 *inbox.loops(),
             )
             return {loop.name: "stands still" for loop in loops if not loop.alive()}
 
         def ready() -> dict[str, str]:
-            matters = {"leases": leaseholder.matter(), "hosts": supervisor.matter()}
+            matters = {
+                "leases": leaseholder.matter(),
+                "hosts": supervisor.matter(),
+                **watchman.matter(),
+            }
             return alive() | {part: why for part, why in matters.items() if why is not None}
 
         metrics.read(
@@ -175,7 +187,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 *_leases(leaseholder),
                 *_sessions(supervisor),
                 *_work(inbox, dispatcher, outbox),
-                _requests(aws),
+                *_watches(watchman),
+                *_requests(aws),
             )
         )
         port = await parts.enter_async_context(
@@ -293,11 +306,37 @@ def _work(inbox: Inbox, dispatcher: Dispatcher, outbox: Outbox) -> Iterable[Metr
     yield gauge("zapgate_deliveries_sending", "Deliveries being attempted", dispatcher.sending)
 
 
-def _requests(aws: Aws) -> Metric:
-    return family(
-        CounterMetricFamily,
-        "zapgate_aws_requests",
-        "Requests to AWS, repeats included",
-        ("service", "action"),
-        sorted(aws.requests.items()),
+def _watches(watchman: Watchman) -> Iterable[Metric]:
+    parts = ("reading", "working", "storing")
+    yield family(
+        GaugeMetricFamily,
+        "zapgate_parts_late",
+        "Shards read late or not at all, shards with commands that stand still, the outbox",
+        ("part",),
+        (((part,), watchman.count(part)) for part in parts),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_watch_steps",
+        "What the watchman did, by part and step",
+        ("part", "step"),
+        (
+            ((part, step.value), watchman.steps[part, step])
+            for part in parts
+            for step in (Verdict.REPAIR, Verdict.PASS_ON)
+        ),
+    )
+    yield gauge(
+        "zapgate_event_loop_lag_seconds",
+        "By how much the event loop was late at the most within the last minute",
+        watchman.lag,
+    )
+
+
+def _requests(aws: Aws) -> Iterable[Metric]:
+    labels = ("service", "action")
+    requests, hung = sorted(aws.requests.items()), sorted(aws.hung.items())
+    text = "Requests to AWS, repeats included"
+    yield family(CounterMetricFamily, "zapgate_aws_requests", text, labels, requests)
+    text = "Requests to AWS that were cut off because the client stood still"
+    yield family(CounterMetricFamily, "zapgate_aws_requests_hung", text, labels, hung)
