@@ -20,12 +20,12 @@ from gateway.gather import Gather, Most, Outcomes
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.orders import Orders
-from gateway.sorting import Fate, Order, Settlement, groups, runs, sort
+from gateway.sorting import LAST_PAUSE, Fate, Order, Settlement, groups, runs, sort, worn
 from gateway.vigil import Sight
 from shared import clock, commands, ids, queue
 from shared.commands import PurgeTenant, SendMessage
 from shared.env import Places
-from shared.errors import Contended, Malformed, Unavailable
+from shared.errors import Contended, Malformed, NotHeld, Unavailable
 from shared.ids import CommandId, SessionId
 from shared.logs import fields
 from shared.queue import Received
@@ -327,8 +327,23 @@ class ShardInbox:
             except Exception as error:  # noqa: BLE001 - sorted below
                 fault = error
         settlement = sort(fault, order.message.count)
+        if worn(settlement, order.message.count, self._places.command_receives):
+            settlement = await self._wear_out(order, settlement)
         self._tell(order, settlement, outcome, fault)
         return settlement
+
+    async def _wear_out(self, order: Order, settlement: Settlement) -> Settlement:
+        """Settle what would be moved away unsaid: a message failed, any other order is parked."""
+        if not isinstance(order.command, SendMessage):
+            return Settlement(Fate.PARK, "worn_out")
+        try:
+            await self._orders.give_up(order.command, self.shard)
+        except NotHeld:
+            return settlement  # the next owner's to say
+        except Exception:
+            log.exception("command.not_given_up", extra=fields(shard=self.shard))
+            return Settlement(Fate.GIVE_BACK, settlement.reason, LAST_PAUSE)
+        return Settlement(Fate.DONE, "worn_out")
 
     async def _settle(self, order: Order, settlement: Settlement) -> None:
         message = order.message
@@ -408,6 +423,9 @@ class ShardInbox:
         word = outcome or settlement.fate.value
         self._metrics.commands.labels(command=name, outcome=word).inc()
         match settlement.fate:
+            case Fate.DONE if settlement.reason:
+                self._metrics.refused.labels(reason=settlement.reason).inc()
+                log.error("command.given_up", extra=known)
             case Fate.DONE:
                 log.info("command.carried_out", extra=known)
             case Fate.PARK:
