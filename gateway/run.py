@@ -287,6 +287,13 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         ("watch",),
         (((watch.value,), count) for watch, count in sorted(supervisor.watches.items())),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_zygotes_replaced",
+        "Processes that hosts are forked from which were replaced, by why",
+        ("why",),
+        (((why,), supervisor.zygotes.get(why, 0)) for why in ("ended", "hung")),
+    )
     yield gauge(
         "zapgate_longest_unheard_seconds",
         "Since WhatsApp was last heard by the connected session that heard least",

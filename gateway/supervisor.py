@@ -212,6 +212,11 @@ class Supervisor:
         return self._house.watches
 
     @property
+    def zygotes(self) -> Mapping[str, int]:
+        """Zygotes that were replaced, by what became of them."""
+        return self._house.nursery.replaced
+
+    @property
     def set_aside(self) -> int:
         """Events the table refused, since this gateway started."""
         return self._house.aside.count
