@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
+import msgspec
+
 from gateway.aws import Aws
 from gateway.directory import Directory
 from gateway.frames import Entry
@@ -153,6 +155,15 @@ class Outbox:
         finally:
             owed.hands -= 1
             owed.tried_at = time.monotonic()
+
+    async def record_late(self, session: Session, entry: Entry) -> None:
+        """Store an entry out of its turn: its event, deliveries and message's status.
+
+        The session's state has gone on since. Raises what `record` does.
+        """
+        endpoints = await self._directory.endpoints(session.tenant_id)
+        change = change_of(session, entry.event, endpoints, self._now(), self._deliverer.born)
+        await self._gather.add(msgspec.structs.replace(change, seen=None))
 
     def _decide(self, session: Session, entries: int) -> None:
         self._decided += entries

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 32
 """For journals being read: a slow disk must not stop the rest."""
+ASIDE_LOOK: Final = 30.0
+"""Seconds between two looks at which refused events may be tried again."""
 BAN_LOOK: Final = 5.0
 """Seconds between two looks at the bans that may be over; they are few, and in memory."""
 
@@ -135,8 +138,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             now=clock.millis,
             bans=bans,
         )
-        ends_of_bans = Loop("bans", orders.end_bans, pause=BAN_LOOK)
-        await parts.enter_async_context(_background(ends_of_bans.run()))
+        seldom = (
+            Loop("bans", orders.end_bans, pause=BAN_LOOK),
+            Loop(
+                "aside", partial(supervisor.aside.try_again, outbox.record_late), pause=ASIDE_LOOK
+            ),
+        )
+        for loop in seldom:
+            await parts.enter_async_context(_background(loop.run()))
 
         def serve_shard(shard: int) -> ShardInbox:
             return ShardInbox(
@@ -168,7 +177,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 leaseholder.watch,
                 *dispatcher.loops(),
                 recoveries.loop,
-                ends_of_bans,
+                seldom[0],
                 *watchman.loops(),
                 *inbox.loops(),
             )
@@ -266,7 +275,19 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "zapgate_events_set_aside",
         "Events the table refused, kept beside their session's journal",
         (),
-        (((), supervisor.set_aside),),
+        (((), supervisor.aside.count),),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_events_brought_back",
+        "Events the table refused at first and took later",
+        (),
+        (((), supervisor.aside.recorded),),
+    )
+    yield gauge(
+        "zapgate_events_aside",
+        "Refused events of the sessions held, which are tried again from time to time",
+        supervisor.aside.left,
     )
     yield gauge(
         "zapgate_host_restarts",
