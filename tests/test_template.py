@@ -102,7 +102,7 @@ def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
     watched = {
         (alarm["MetricName"], json.dumps(dimension["Value"]))
         for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        for dimension in alarm["Dimensions"]
+        for dimension in alarm.get("Dimensions", [])
         if dimension["Name"] == "QueueName"
     }
     assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
