@@ -119,12 +119,25 @@ def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
     assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
 
 
-def test_a_shard_that_nobody_holds_is_watched(resources: dict[str, Resource]) -> None:
-    """The line that gateways log is counted, and the count sets off an alarm."""
-    (counted,) = of_type(resources, "AWS::Logs::MetricFilter").values()
-    (metric,) = counted["MetricTransformations"]
-    assert '"shards.unheld"' in counted["FilterPattern"]
-    assert resources["ShardsUnheldAlarm"]["Properties"]["MetricName"] == metric["MetricName"]
+@pytest.mark.parametrize(
+    ("counted", "fact"),
+    [("ShardsUnheld", "shards.unheld"), ("GatewayStandsStill", "watch.stepped_in")],
+)
+def test_what_gateways_log_of_trouble_is_watched(
+    resources: dict[str, Resource], counted: str, fact: str
+) -> None:
+    """The line is counted, and the count sets off an alarm."""
+    (found,) = (
+        each
+        for each in of_type(resources, "AWS::Logs::MetricFilter").values()
+        if f'"{fact}"' in each["FilterPattern"]
+    )
+    (metric,) = found["MetricTransformations"]
+    alarm = resources[f"{counted}Alarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == (
+        metric["MetricNamespace"],
+        metric["MetricName"],
+    )
 
 
 def test_the_most_shards_fit_a_stack(template: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def own_postgres() -> Iterator[DatabaseServer]:
 
 async def talk(here: Gateway, control: ControlClient, session: Session, number: str) -> None:
     """A message out and one in: either is read by the other side."""
-    began = here.last
+    began = max(sequences(here, session), default=0)
     text = f"{number} {began}"
     await here.supervisor.send(order(session, BEN, text), repeated=False)
     await control.wait_for_text(BEN, text)
