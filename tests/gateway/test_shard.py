@@ -571,6 +571,24 @@ async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
         assert not shard.hosts.holds(stopped.id)
 
 
+async def test_a_session_that_cannot_be_read_is_brought_up_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is away for a moment must not leave it down until somebody orders something."""
+    run, faults = world.aws.run, ["ThrottlingException", "InternalServerError"]
+
+    async def away(op: Op[Any]) -> Any:
+        if op.action == "get_item" and faults:
+            raise Unavailable("dynamodb", "get_item", faults.pop())
+        return await run(op)
+
+    session = await world.session(await world.tenant(), state=SessionState.CONNECTED)
+    monkeypatch.setattr(world.aws, "run", away)
+    async with served(world) as shard:
+        await until(lambda: shard.hosts.holds(session.id))
+        assert faults == []
+
+
 async def test_a_deleted_session_leaves_nothing(world: World) -> None:
     """Its device is logged out, its credentials and every row are erased; a repeat is harmless."""
     async with served(world) as shard:
