@@ -18,7 +18,7 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from gateway.backoff import pause
-from gateway.changes import LOGGED_OUT, STOPPED, Change
+from gateway.changes import LOGGED_OUT, STOPPED, UNREMOVED, Change
 from gateway.frames import (
     Begin,
     Entry,
@@ -497,8 +497,12 @@ class Keeper:
         """The session is at an end: nothing may be left undecided."""
         now = self._house.now()
         journal.release_all(now)
-        if stop is not None:
-            journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
+        if stop is not None and stop.log_out:
+            # Else the host has said so: it could not ask WhatsApp, or ended while it did.
+            device = journal.session.connected_at is not None
+            journal.change(UNREMOVED if device else LOGGED_OUT, now)
+        elif stop is not None:
+            journal.change(STOPPED, now)
         settle_interrupted(journal, self._house.store(self.session), now, again=False)
         for order in list(self._orders.values()):
             change = MessageChange(
