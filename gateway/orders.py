@@ -234,9 +234,10 @@ class Orders:
                         await self._start(row, ordered=True)
 
     async def obey(self, session_id: SessionId) -> None:
-        """Stop a session whose messages wait, if its tenant no longer wants it to run.
+        """Do for a session whose messages wait what was ordered behind them in the queue.
 
-        Its order to stop may be behind those messages in the queue.
+        It is stopped if its tenant no longer wants it to run. While it has no connection, which may
+        be what they wait for, it is begun again if its tenant asked for that or changed its proxy.
         """
         begun = self._begun.get(session_id)
         if begun is None:
@@ -244,6 +245,10 @@ class Orders:
         row = await self._aws.run(sessions.read(begun.session.tenant_id, session_id))
         if row is None or row.desired is not Desired.RUNNING:
             await self._hosts.stop(session_id)
+        elif self._hosts.holds(session_id) and not self._is_connected(session_id):
+            ordered = row.pending and row.updated_at > begun.at
+            if ordered or row.proxy != begun.session.proxy:
+                await self._start(row, _unlinked_number(row), restart=True, ordered=True)
 
     async def leave(self, shard: int) -> None:
         """Stop the hosts of a shard, without a word to its tenants: another gateway goes on."""
@@ -388,11 +393,15 @@ class Orders:
     async def _connected(self, session_id: SessionId) -> None:
         """Return when the session is connected, or has had its time for it."""
         for _ in range(round(CONNECT_SECONDS / CONNECT_LOOK)):
-            statuses = {status.session_id: status for status in self._hosts.snapshot()}
-            status = statuses.get(session_id)
-            if status is None or status.connected:
+            if self._is_connected(session_id) in {None, True}:
                 return
             await asyncio.sleep(CONNECT_LOOK)
+
+    def _is_connected(self, session_id: SessionId) -> bool | None:
+        """Whether a session that is held here is connected; None for any other."""
+        statuses = {status.session_id: status for status in self._hosts.snapshot()}
+        status = statuses.get(session_id)
+        return None if status is None else status.connected
 
     async def _delete(self, session: Session) -> None:
         await self._log_out(session, silent=True)

@@ -8,6 +8,7 @@ that takes time, and given back where the fault was ours.
 import asyncio
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from gateway.aws import Aws
+from gateway.backoff import pause
 from gateway.gather import Gather, Most, Outcomes
 from gateway.loops import Loop
 from gateway.metrics import Metrics
@@ -66,7 +68,8 @@ NUDGE_SECONDS: Final = 2.0
 PAGE: Final = 100
 RESUME_PAUSE: Final = 1.0
 LONG_RESUME_PAUSE: Final = 30.0
-"""Seconds before a shard's sessions are listed again after an error that waiting may not mend."""
+"""Seconds before a shard's sessions are listed again after an error that waiting may not mend, and
+the longest before one of them is tried again."""
 
 
 @dataclass(slots=True)
@@ -259,11 +262,24 @@ class ShardInbox:
                 return
 
     async def _resume_one(self, session: Session) -> None:
-        try:
-            await self._orders.resume(session)
-        except Exception:
-            # Its next command, or the next gateway, tries again.
-            log.exception("session.not_resumed", extra=fields(session_id=session.id))
+        failures = 0
+        while True:
+            try:
+                await self._orders.resume(session)
+            except (Unavailable, Contended) as error:
+                failures += 1
+                log.warning(
+                    "session.not_resumed",
+                    extra=fields(session_id=session.id, failures=failures, cause=str(error)),
+                )
+                jitter = random.random()  # noqa: S311 (not a secret)
+                await asyncio.sleep(pause(failures, jitter, longest=LONG_RESUME_PAUSE))
+            except Exception:
+                # Its next command, or the next gateway, tries again.
+                log.exception("session.not_resumed", extra=fields(session_id=session.id))
+                return
+            else:
+                return
 
     async def _poll(self) -> None:
         if self._first:

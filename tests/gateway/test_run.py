@@ -1,6 +1,7 @@
 """The gateway as a process."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -13,7 +14,7 @@ import msgspec
 
 from gateway.__main__ import MISCONFIGURED
 from sandbox.aws import StackEnvironment
-from sandbox.processes import free_port, inherited
+from sandbox.processes import LEASH, free_port, inherited
 from tests.gateway.conftest import FreshStack
 from tests.gateway.freezer import between
 from tests.gateway.waiting import until
@@ -58,7 +59,9 @@ async def started(environment: Mapping[str, str], devices: Path | str) -> AsyncG
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
+        LEASH,
+        str(os.getpid()),
+        "SIGKILL",
         "gateway",
         env={
             **inherited(),

@@ -56,6 +56,7 @@ class Hosts:
         self.open = asyncio.Event()
         self.open.set()
         self.waiting = 0
+        self.connected = True
 
     async def start(
         self,
@@ -67,6 +68,8 @@ class Hosts:
     ) -> None:
         self.held[session.id] = session
         self.ordered[session.id] = ordered
+        if restart:
+            self.open.set()
         self.told.append(("start", session.id, session.epoch, phone_number, restart))
 
     async def stop(
@@ -108,7 +111,7 @@ class Hosts:
                 state=session.state,
                 pid=None,
                 pulse_age=None,
-                connected=True,
+                connected=self.connected,
                 sending_for=0,
                 journal_depth=0,
                 restarts=0,
@@ -594,6 +597,36 @@ async def test_a_stop_behind_a_message_that_waits_is_obeyed(
         await until(shard.empty)
 
 
+@pytest.mark.parametrize("by", ["proxy", "restart"])
+async def test_what_mends_a_connection_need_not_wait_behind_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """They wait for the connection, and the order that mends it is behind them in the queue."""
+    monkeypatch.setattr(shard_module, "LOOK", 0.2)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        shard.hosts.connected = False
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        await asyncio.sleep(1)
+        assert len(shard.hosts.told) == 1
+        now = clock.millis()
+        if by == "proxy":
+            changes = Changes(at=now, proxy=Proxy(b"sealed", "http://proxy.example.com:1"))
+            await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
+        else:
+            await world.aws.run(
+                sessions.desire(session.tenant_id, session.id, Desired.RUNNING, now)
+            )
+        again = StartSession(**base(session), restart=by == "restart", redial=by == "proxy")
+        await shard.order(again)
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+        assert shard.hosts.told[1] == ("start", session.id, 3, None, True)
+        await until(shard.empty)
+        assert len(shard.hosts.told) == (3 if by == "proxy" else 2)
+
+
 async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
     """Wanted sessions are started, ended ones are not, half-deleted ones are finished."""
     tenant_id = await world.tenant()
@@ -615,6 +648,24 @@ async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
         assert await world.aws.run(sessions.read(tenant_id, deleted.id)) is None
         assert not shard.hosts.holds(banned.id)
         assert not shard.hosts.holds(stopped.id)
+
+
+async def test_a_session_that_cannot_be_read_is_brought_up_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is away for a moment must not leave it down until somebody orders something."""
+    run, faults = world.aws.run, ["ThrottlingException", "InternalServerError"]
+
+    async def away(op: Op[Any]) -> Any:
+        if op.action == "get_item" and faults:
+            raise Unavailable("dynamodb", "get_item", faults.pop())
+        return await run(op)
+
+    session = await world.session(await world.tenant(), state=SessionState.CONNECTED)
+    monkeypatch.setattr(world.aws, "run", away)
+    async with served(world) as shard:
+        await until(lambda: shard.hosts.holds(session.id))
+        assert faults == []
 
 
 async def test_a_deleted_session_leaves_nothing(world: World) -> None:
