@@ -216,9 +216,9 @@ class Orders:
                         await self._start(row, ordered=True)
 
     async def obey(self, session_id: SessionId) -> None:
-        """Stop a session whose messages wait, if its tenant no longer wants it to run.
+        """Stop, or begin anew, a session whose messages wait, if that is what its tenant wants now.
 
-        Its order to stop may be behind those messages in the queue.
+        The order may be behind those messages in the queue, and what it mends be why they wait.
         """
         begun = self._begun.get(session_id)
         if begun is None:
@@ -226,6 +226,8 @@ class Orders:
         row = await self._aws.run(sessions.read(begun.session.tenant_id, session_id))
         if row is None or row.desired is not Desired.RUNNING:
             await self._hosts.stop(session_id)
+        elif row.proxy != begun.session.proxy or (row.pending and row.updated_at > begun.at):
+            await self._start(row, _unlinked_number(row), restart=True, ordered=True)
 
     async def leave(self, shard: int) -> None:
         """Stop the hosts of a shard, without a word to its tenants: another gateway goes on."""

@@ -515,6 +515,31 @@ async def test_a_stop_behind_a_message_that_waits_is_obeyed(
         await until(shard.empty)
 
 
+@pytest.mark.parametrize("order", ["restart", "proxy"])
+async def test_what_a_session_needs_is_not_kept_behind_a_message_that_waits_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """A restart, and another proxy: once, though the messages that wait are first in the queue."""
+    monkeypatch.setattr(shard_module, "LOOK", 0.2)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        now = clock.millis()
+        kept = Proxy(b"sealed", "http://proxy.example.com:1") if order == "proxy" else None
+        if kept is None:
+            op = sessions.desire(session.tenant_id, session.id, Desired.RUNNING, now)
+        else:
+            op = sessions.change(session.tenant_id, session.id, Changes(at=now, proxy=kept))
+        await world.aws.run(op)
+        anew = ("start", session.id, 3, session.phone_number, True)
+        await until(lambda: anew in shard.hosts.told)
+        await asyncio.sleep(1)  # several looks
+        assert shard.hosts.told.count(anew) == 1
+        assert shard.hosts.held[session.id].proxy == kept
+
+
 async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
     """Wanted sessions are started, ended ones are not, half-deleted ones are finished."""
     tenant_id = await world.tenant()
