@@ -462,6 +462,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
     ]
     async with served(world) as shard:
         session = await running(world, shard)
+        before = len(shard.hosts.told)  # the shard may have begun it before its order did
         kept = Proxy(b"sealed", "http://proxy.example.com:1")
         changes = Changes(at=clock.millis(), proxy=kept)
         await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
@@ -469,7 +470,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
             await shard.order(StartSession(**base(each), redial=True))
         await until(lambda: shard.counted('zapgate_commands_total{command="session.start') == 4)
         # It was never connected: a code is asked for again.
-        assert shard.hosts.told[1:] == [("start", session.id, 3, session.phone_number, True)]
+        assert shard.hosts.told[before:] == [("start", session.id, 3, session.phone_number, True)]
         assert not any(shard.hosts.holds(each.id) for each in resting)
 
 
