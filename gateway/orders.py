@@ -172,6 +172,24 @@ class Orders:
             case _:
                 assert_never(command)
 
+    async def give_up(self, command: SendMessage, shard: int) -> None:
+        """Say that a message failed for which nothing we tried went well.
+
+        A host that has it, and did not get it done, is replaced. Raises what `carry_out` does.
+        """
+        turn = self._turn(command.session_id)
+        async with turn:
+            session = await self._owned(command, shard)
+            if session is None:
+                return
+            held = self._hosts.holds(session.id)
+            if held:
+                await self._hosts.stop(session.id, quiet=True)
+            await self._refuse(session, command, _WORN_OUT)
+            if held:
+                with suppress(NotHeld):
+                    await self._start(session)
+
     async def resume(self, session: Session) -> None:
         """Bring a session of a shard just won to what its tenant wants.
 
@@ -496,5 +514,12 @@ _ENDED: Final = Failure(
     code=FailureCode.SESSION_ENDED,
     detail="The session was not running when its turn came.",
     blame="request",
+    retryable=True,
+)
+
+_WORN_OUT: Final = Failure(
+    code=FailureCode.NOT_CONNECTED,
+    detail="It could not be handed over in a hundred tries, for a fault on our side.",
+    blame="zapgate",
     retryable=True,
 )

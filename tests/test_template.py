@@ -241,6 +241,18 @@ def test_a_database_takes_the_place_of_the_file_system(resources: dict[str, Reso
     assert (door["FromPort"], door["CidrIp"]) == (5432, {"Ref": "VpcCidr"})
 
 
+def test_the_gateway_knows_when_a_command_is_moved_away(resources: dict[str, Resource]) -> None:
+    """It settles a message before its queue gives it up."""
+    told = environments(resources)["gateway"]["ZAPGATE_COMMAND_RECEIVES"]
+    counts = {
+        properties["RedrivePolicy"]["maxReceiveCount"]
+        for name, properties in of_type(resources, "AWS::SQS::Queue").items()
+        if name.startswith("CommandQueue")
+    }
+    assert counts == {int(told)}
+    assert Settings().command_receives == int(told)
+
+
 def test_the_planes_agree_on_where_things_are(resources: dict[str, Resource]) -> None:
     """Both planes are given the same table, queues and bucket."""
     control_plane, gateway = environments(resources).values()

@@ -15,6 +15,7 @@ from gateway.__main__ import MISCONFIGURED
 from sandbox.aws import StackEnvironment
 from sandbox.processes import free_port, inherited
 from tests.gateway.conftest import FreshStack
+from tests.gateway.freezer import between
 from tests.gateway.waiting import until
 from tests.postgres import DatabaseServer
 
@@ -101,6 +102,34 @@ async def test_gateways_share_the_shards_and_hand_them_over(
             assert code == 0
 
 
+OUTAGE = 8
+"""Seconds: more than two lease times."""
+
+
+async def test_an_outage_of_aws_is_told_and_kills_nobody(
+    fresh_stack: FreshStack, tmp_path: Path
+) -> None:
+    """`/readyz` says why, `/healthz` stays well all the time, and afterwards all is as before."""
+    stack: StackEnvironment = fresh_stack(Shards="2")
+    async with between(stack.environment["AWS_ENDPOINT_URL"]) as freezer:
+        environment = {**stack.environment, "AWS_ENDPOINT_URL": freezer.url}
+        async with started(environment, tmp_path) as gateway:
+            await until(gateway.ready, 20)
+            freezer.open.clear()
+            told: set[int] = set()
+            for _ in range(OUTAGE):
+                await asyncio.sleep(1)
+                assert await gateway.asked("/healthz") == (200, '{"status":"ok","reasons":{}}')
+                told.add((await gateway.asked("/readyz"))[0])
+            assert 503 in told
+            assert '"leases":"' in (await gateway.asked("/readyz"))[1]
+            freezer.open.set()
+            await until(gateway.ready, 30)
+            await until(lambda: gateway.holds(2))
+            code, _, _ = await gateway.told_to_stop()
+            assert code == 0
+
+
 async def test_a_gateway_without_its_secret_says_so(tmp_path: Path) -> None:
     """Settings that cannot work end it at once, with a code that means it."""
     environment = {"ZAPGATE_SECRET": '{"master": "short"}', "ZAPGATE_COMMAND_QUEUE_URL": "x"}
@@ -145,3 +174,13 @@ async def test_a_device_store_that_only_a_person_can_mend_ends_it(
     assert gateway.process.returncode == MISCONFIGURED
     assert b"ZAPGATE_DEVICE_STORE" in err
     assert b"wr0ng" not in err
+
+
+async def test_a_gateway_loads_nothing_that_only_hosts_need() -> None:
+    """WhatsApp's library and a database's driver are in its hosts: it would pay for them too."""
+    code = "import gateway.run, sys; print(*{'neonize', 'google', 'psycopg'} & set(sys.modules))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"\n")

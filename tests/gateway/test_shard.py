@@ -10,6 +10,7 @@ import pytest
 
 from gateway import orders as orders_module
 from gateway import shard as shard_module
+from gateway import sorting
 from gateway.bans import Bans
 from gateway.changes import Change
 from gateway.inbox import Inbox
@@ -438,6 +439,84 @@ async def test_our_fault_gives_a_message_back(
         await until(lambda: shard.hosts.sent == [("one", True)])
         await until(shard.empty)
     assert shard.counted("zapgate_commands_refused_total") == 0
+
+
+async def test_a_message_never_vanishes_for_being_tried_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its queue moves it away it is told that it failed, and its host is replaced."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=4)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        sends, cursed = shard.hosts.send, send(session, "cursed")
+
+        async def fail(command: SendMessage, *, repeated: bool) -> None:
+            if command.message_id == cursed.message_id:
+                raise ZeroDivisionError
+            await sends(command, repeated=repeated)
+
+        monkeypatch.setattr(shard.hosts, "send", fail)
+        await shard.order(cursed)
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await shard.order(send(session, "fine"))
+        await until(lambda: shard.hosts.sent == [("fine", False)])
+        await until(shard.empty)
+        told = shard.hosts.told[1:]
+    assert told == [
+        ("stop", session.id, False, True),
+        ("refuse", cursed.message_id, FailureCode.NOT_CONNECTED),
+        ("start", session.id, 3, None, False),
+    ]
+    assert shard.counted('zapgate_commands_refused_total{reason="worn_out"}') == 1
+    assert await world.aws.run(queue.receive(world.settings.command_dead_url, 0)) == ()
+
+
+async def test_an_order_that_is_tried_too_often_is_parked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason beside it; the session's row still says that it is pending."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=3)
+    async with served(world) as shard:
+        session = await running(world, shard)
+
+        async def fail(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(shard.hosts, "stop", fail)
+        await shard.order(LogOutSession(**base(session)))
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await until(shard.empty)
+        monkeypatch.undo()
+    (parked,) = await world.aws.run(queue.receive(world.settings.command_dead_url, 1))
+    assert "log_out" in parked.body
+
+
+async def test_what_cannot_be_told_that_it_failed_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the table is away, the message is put off for long rather than lost."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=2)
+    run, pauses = world.aws.run, list[int]()
+
+    async def away(op: Op[Any]) -> Any:
+        if op.action == "get_item":
+            raise Unavailable(op.service, op.action, "test")
+        if op.action == "change_message_visibility_batch":
+            entries = op.params(world.settings)["Entries"]
+            pauses.extend(entry["VisibilityTimeout"] for entry in entries)
+        return await run(op)
+
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.faults = [ZeroDivisionError()]
+        monkeypatch.setattr(world.aws, "run", away)
+        await shard.order(send(session))
+        await until(lambda: sorting.LAST_PAUSE in pauses)
+        monkeypatch.undo()
+    assert not any(told[0] == "refuse" for told in shard.hosts.told)
 
 
 async def test_overtaken_commands_do_nothing(world: World) -> None:
