@@ -317,9 +317,12 @@ class Orders:
         if command.redial and not held and session.state not in RESUMABLE:
             return True  # it is at rest, and nobody waits for a word
         if restart:
-            late = begun is not None and command.issued_at <= begun.at
-            if held and number is None and late and not command.redial:
-                return False  # one of many: a later start has done what it asks
+            if held and begun is not None and command.issued_at <= begun.at:
+                # One of many: a later start has done what it asks.
+                if command.redial and begun.session.proxy == session.proxy:
+                    return True
+                if not command.redial and number is None:
+                    return False
             number = number or _unlinked_number(session)
         elif not held and (ban_ends(session) or 0) > self._now():
             # WhatsApp would only say again until when. A restart asks it nevertheless.

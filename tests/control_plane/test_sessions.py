@@ -336,6 +336,18 @@ def test_a_refusal_says_each_thing_once(tenant: Tenant) -> None:
     assert stopped == "The session is stopped. There is nothing to stop."
 
 
+def test_a_refusal_during_a_ban_says_until_when(tenant: Tenant) -> None:
+    """The reason's words speak of `until`, so the problem has it."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    until = clock.millis() + 60_000
+    tenant.observe(session_id, SessionState.BANNED, Reason.TEMPORARILY_BANNED, until=until)
+
+    problem = tenant.post(f"/v1/sessions/{session_id}/messages", {"to": NUMBER, "text": "x"}).json()
+
+    assert "`until`" in problem["detail"]
+    assert problem["until"] == tenant.get(f"/v1/sessions/{session_id}").json()["until"] is not None
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

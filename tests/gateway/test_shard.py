@@ -544,6 +544,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
     ]
     async with served(world) as shard:
         session = await running(world, shard)
+        before = len(shard.hosts.told)  # the shard may have begun it before its order did
         kept = Proxy(b"sealed", "http://proxy.example.com:1")
         changes = Changes(at=clock.millis(), proxy=kept)
         await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
@@ -551,7 +552,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
             await shard.order(StartSession(**base(each), redial=True))
         await until(lambda: shard.counted('zapgate_commands_total{command="session.start') == 4)
         # It was never connected: a code is asked for again.
-        assert shard.hosts.told[1:] == [("start", session.id, 3, session.phone_number, True)]
+        assert shard.hosts.told[before:] == [("start", session.id, 3, session.phone_number, True)]
         assert not any(shard.hosts.holds(each.id) for each in resting)
 
 
@@ -624,7 +625,7 @@ async def test_what_mends_a_connection_need_not_wait_behind_messages(
         await until(lambda: shard.hosts.sent == [("hello", False)])
         assert shard.hosts.told[1] == ("start", session.id, 3, None, True)
         await until(shard.empty)
-        assert len(shard.hosts.told) == (3 if by == "proxy" else 2)
+        assert len(shard.hosts.told) == 2
 
 
 async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
