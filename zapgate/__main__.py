@@ -84,12 +84,51 @@ def sandbox(home: Path, proxy_port: int, control_port: int, server_port: int) ->
 @main.command()
 @HOME
 @click.option("--rounds", default=5, show_default=True, help="Runs of each figure.")
+@click.option(
+    "--sessions", default="25,100,250,500", show_default=True, help="Of density: at how many."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.05),
+    default=20.0,
+    show_default=True,
+    help="Of density: how long the traffic at the last number lasts.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.01),
+    default=1.0,
+    show_default=True,
+    help="Of density: texts a session and minute, each way.",
+)
+@click.option(
+    "--raw",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Of density: raw neonize processes beside, at most.",
+)
+@click.option(
+    "--cycles",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Of sharing: starts, and stops.",
+)
 @click.argument("figures", nargs=-1)
-def bench(home: Path, rounds: int, figures: tuple[str, ...]) -> None:
-    """Measure, as ratios to bare loops in the same run. FIGURES: which ones; all if none."""
-    from sandbox.bench import run  # noqa: PLC0415
+def bench(home: Path, rounds: int, figures: tuple[str, ...], sessions: str, **long: Any) -> None:
+    """Measure, as ratios to bare loops in the same run.
 
-    sys.exit(run(home, rounds=rounds, figures=figures))
+    FIGURES: which ones; all if none, but for density and sharing, which take long.
+    """
+    from sandbox.bench import run  # noqa: PLC0415
+    from sandbox.bench.options import Options, steps  # noqa: PLC0415
+
+    try:
+        options = Options(sessions=steps(sessions), **long)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(run(home, rounds=rounds, figures=figures, options=options))
 
 
 @main.command()

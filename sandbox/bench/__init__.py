@@ -7,8 +7,12 @@ stays empty but for its door.
 
 from pathlib import Path
 
+from sandbox.bench.options import Options
 
-def run(home: Path, *, rounds: int, figures: tuple[str, ...]) -> int:
+
+def run(
+    home: Path, *, rounds: int, figures: tuple[str, ...], options: Options | None = None
+) -> int:
     """Measure and print; the exit code: 0 if every figure was measured, whatever it said.
 
     Raises:
@@ -16,4 +20,4 @@ def run(home: Path, *, rounds: int, figures: tuple[str, ...]) -> int:
     """
     from sandbox.bench.main import measure  # noqa: PLC0415 - a bare handler must not pay for it
 
-    return measure(home, rounds=rounds, names=figures)
+    return measure(home, rounds=rounds, names=figures, options=options or Options())

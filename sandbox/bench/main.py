@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -14,6 +14,7 @@ from sandbox.bench.figures import (
     cold,
     cpu,
     deliveries,
+    density,
     first_byte,
     fleet,
     latency,
@@ -21,13 +22,18 @@ from sandbox.bench.figures import (
     neighbours,
     owed,
     requests,
+    sharing,
     start,
     throughput,
 )
+from sandbox.bench.options import Options
 from sandbox.bench.samples import Result
 from shared import clock
 
 Measure = Callable[[Path, int, Clockwork], Awaitable[Result]]
+LongMeasure = Callable[
+    [Path, Options, Clockwork, Callable[[str], None]], Coroutine[Any, Any, Result]
+]
 
 FIGURES: Final[dict[str, Measure]] = {
     "latency": latency.measure,
@@ -47,8 +53,14 @@ FIGURES: Final[dict[str, Measure]] = {
 TOGETHER: Final = {"webhooks": ("deliveries", "first-byte", "neighbours", "owed")}
 """Figures that go by one name."""
 
+LONG: Final[dict[str, LongMeasure]] = {
+    "density": density.measure,
+    "sharing": sharing.measure,
+}
+"""Measured only if they are named, once, and not hurried."""
+
 LONGEST: Final = 240.0
-"""Seconds one figure may take before it counts as not measured."""
+"""Seconds one of the others may take before it counts as not measured."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -62,8 +74,8 @@ class Kept(msgspec.Struct, frozen=True):
     failed: dict[str, str]
 
 
-def measure(home: Path, *, rounds: int, names: tuple[str, ...]) -> int:
-    """Measure the figures of these names, all if none; the exit code."""
+def measure(home: Path, *, rounds: int, names: tuple[str, ...], options: Options) -> int:
+    """Measure the figures of these names, all but the long ones if none; the exit code."""
     wanted = figures_of(names)
     if rounds < 1:
         sys.exit("a figure takes at least one round")
@@ -71,9 +83,13 @@ def measure(home: Path, *, rounds: int, names: tuple[str, ...]) -> int:
     results: dict[str, Result] = {}
     failed: dict[str, str] = {}
     for name in wanted:
-        say(f"measuring {name}: {rounds} rounds")
         try:
-            results[name] = asyncio.run(_bounded(FIGURES[name], home, rounds, clockwork))
+            if name in LONG:
+                say(f"measuring {name}")
+                results[name] = asyncio.run(LONG[name](home, options, clockwork, say))
+            else:
+                say(f"measuring {name}: {rounds} rounds")
+                results[name] = asyncio.run(_bounded(FIGURES[name], home, rounds, clockwork))
         except Exception as error:  # noqa: BLE001 - the other figures are still worth having
             failed[name] = f"{type(error).__name__}: {_deepest(error)}"
             say(f"  {name} was not measured: {failed[name]}; logs are in {home / 'logs'}")
@@ -88,10 +104,15 @@ def measure(home: Path, *, rounds: int, names: tuple[str, ...]) -> int:
 
 
 def figures_of(names: Sequence[str]) -> tuple[str, ...]:
-    """The figures these names stand for, each once, all if there are none. Raises SystemExit."""
-    unknown = [name for name in names if name not in FIGURES and name not in TOGETHER]
+    """The figures these names stand for, each once; without any, all that are not long.
+
+    Raises:
+        SystemExit: one of them does not exist.
+    """
+    known = (*FIGURES, *TOGETHER, *LONG)
+    unknown = [name for name in names if name not in known]
     if unknown:
-        sys.exit(f"no figure {', '.join(unknown)}: there are {', '.join((*FIGURES, *TOGETHER))}")
+        sys.exit(f"no figure {', '.join(unknown)}: there are {', '.join(known)}")
     each = (figure for name in names for figure in TOGETHER.get(name, (name,)))
     return tuple(dict.fromkeys(each)) or tuple(FIGURES)
 

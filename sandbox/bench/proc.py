@@ -30,6 +30,13 @@ def memory(pid: int) -> Memory:
     return Memory(sizes["Pss"] / 1024, private / 1024)
 
 
+def available() -> float:
+    """MiB that programs may still take (proc_meminfo(5))."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    found = next(line for line in lines if line.startswith("MemAvailable:"))
+    return int(found.split()[1]) / 1024
+
+
 def processor_seconds(pid: int) -> float:
     """User and system time of a process and all its threads, so far. Raises OSError."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -105,17 +105,29 @@ def store(path: Path) -> str:
     )
 
 
+def run_raw(
+    network: Network, scratch: Path, name: str, *, listens: bool = False
+) -> AbstractAsyncContextManager[Raw]:
+    """A fresh process that has neonize loaded and waits for orders.
+
+    One of a name that was there before has its store, and is linked already.
+    """
+    flags = ["listen"] if listens else []
+    arguments = [store(scratch / f"{name}.db"), network.proxy_url, *flags]
+    return run_client(SCRIPT, network, scratch / f"{name}.log", arguments)
+
+
 @asynccontextmanager
-async def run_raw(network: Network, scratch: Path, name: str) -> AsyncGenerator[Raw]:
-    """A fresh process that has neonize loaded and waits for orders."""
+async def run_client(
+    script: Path, network: Network, log_file: Path, arguments: Sequence[str]
+) -> AsyncGenerator[Raw]:
+    """A script that speaks as `raw_client.py` does, led to the network."""
     ours, theirs = socket.socketpair()
-    log_file = scratch / f"{name}.log"
     begun = time.monotonic()
     # Go writes to both of its own accord; what it wrote is there to be read after a failure.
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", SCRIPT, str(theirs.fileno()), store(scratch / f"{name}.db")),
-            network.proxy_url,
+            *(sys.executable, "-P", script, str(theirs.fileno()), *arguments),
             env={
                 **inherited(),
                 **network.client_environment(),

@@ -1,7 +1,8 @@
 """neonize alone, as a script would use it: the bare counterpart of a session host.
 
-Executed as `raw_client.py FD STORE PROXY`, in an environment that leads to the sandbox; speaks one
-JSON object a line over the socket FD. It imports nothing of ours but what leads it to the sandbox,
+Executed as `raw_client.py FD STORE PROXY [listen]`, in an environment that leads to the sandbox;
+speaks one JSON object a line over the socket FD, and with `listen` tells of every message that
+comes. It imports nothing of ours but what leads it to the sandbox,
 and ends by being killed: neonize cannot be stopped before it is paired.
 """
 
@@ -20,7 +21,7 @@ _ = _magic  # its import puts libmagic where neonize looks for it
 
 from neonize._binder import ProxySettings  # noqa: E402
 from neonize.aioze.client import NewAClient  # noqa: E402
-from neonize.aioze.events import ConnectedEv  # noqa: E402
+from neonize.aioze.events import ConnectedEv, MessageEv  # noqa: E402
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message  # noqa: E402
 from neonize.utils.jid import build_jid  # noqa: E402
 from neonize.utils.log import log  # noqa: E402
@@ -34,13 +35,17 @@ THREADS = 8
 class RawClient:
     """One client, and the socket over which it is told what to do."""
 
-    def __init__(self, store: str, proxy: str, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, store: str, proxy: str, writer: asyncio.StreamWriter, *, listens: bool
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer = writer
         self._proxy = proxy
         self._client: Any = NewAClient(store, uuid="raw")
         self._client.qr(self._qr)
         self._client.event(ConnectedEv)(self._connected)
+        if listens:
+            self._client.event(MessageEv)(self._message)
 
     def tell(self, event: str, **facts: Any) -> None:
         """Report; `at` is monotonic, so the same in every process of this machine."""
@@ -52,6 +57,9 @@ class RawClient:
 
     async def _connected(self, _: object, __: object) -> None:
         self.tell("connected")
+
+    async def _message(self, _: object, message: Any) -> None:
+        self.tell("received", text=message.Message.conversation)
 
     async def connect(self) -> None:
         try:
@@ -66,13 +74,13 @@ class RawClient:
         self.tell("sent", called=at, text=text)
 
 
-async def main(descriptor: int, store: str, proxy: str) -> None:
+async def main(descriptor: int, store: str, proxy: str, *flags: str) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
     log.setLevel("ERROR")
     trust.install()
-    raw = RawClient(store, proxy, writer)
+    raw = RawClient(store, proxy, writer, listens="listen" in flags)
     raw.tell("loaded")
     connecting: asyncio.Future[None] | None = None
     while line := await reader.readline():
@@ -90,4 +98,4 @@ async def main(descriptor: int, store: str, proxy: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(int(sys.argv[1]), *sys.argv[2:]))

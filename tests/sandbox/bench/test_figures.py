@@ -10,6 +10,7 @@ from sandbox.bench import proc
 from sandbox.bench.figures.cold import by_package, event, excess
 from sandbox.bench.figures.requests import own_count
 from sandbox.bench.main import FIGURES, measure
+from sandbox.bench.options import Options
 
 IMPORTTIME = """import time: self [us] | cumulative | imported package
 import time:      1500 |       1500 |   qrcode.util
@@ -68,6 +69,6 @@ def test_processor_time_is_told_by_role() -> None:
 def test_unknown_figures_are_named(tmp_path: Path) -> None:
     """A figure that does not exist is refused before anything is started."""
     with pytest.raises(SystemExit, match=re.escape(", ".join(FIGURES))):
-        measure(tmp_path, rounds=1, names=("speed",))
+        measure(tmp_path, rounds=1, names=("speed",), options=Options())
     with pytest.raises(SystemExit, match="one round"):
-        measure(tmp_path, rounds=0, names=())
+        measure(tmp_path, rounds=0, names=(), options=Options())
