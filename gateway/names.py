@@ -8,12 +8,12 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 import pycares
 from aiodns import DNSResolver
-from aiodns.error import DNSError
 from aiohttp.abc import AbstractResolver, ResolveResult
+from pycares import AAAARecordData, ARecordData
 
 from gateway import tracing
 
@@ -30,19 +30,14 @@ Allowed = Callable[[Address], bool]
 """Whether an address may be dialled."""
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_KINDS: Final = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
 _LOCALHOST: Final = "localhost"
 _HERE: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 # Constants of a C library, which have no types.
-_WHOLE: Final = cast("int", pycares.ARES_FLAG_NOSEARCH)  # pyright: ignore[reportUnknownMemberType]
-_NO_ALIASES: Final = cast("int", pycares.ARES_FLAG_NOALIASES)  # pyright: ignore[reportUnknownMemberType]
 _EDNS: Final = cast("int", pycares.ARES_FLAG_EDNS)  # pyright: ignore[reportUnknownMemberType]
 _TIMEOUT: Final = cast("int", pycares.errno.ARES_ETIMEOUT)  # pyright: ignore[reportUnknownMemberType]
 _CANCELLED: Final = cast("int", pycares.errno.ARES_ECANCELLED)  # pyright: ignore[reportUnknownMemberType]
-
-_OPTIONS: Final = _WHOLE | _NO_ALIASES | _EDNS
-"""A tenant's name is whole: the network's own search domains and aliases are not tried on it."""
-_ONLY_DNS: Final = "b"
-"""c-ares' word for not reading /etc/hosts, which knows this network and not the public one."""
+_SILENCE: Final = {(_TIMEOUT,), (_CANCELLED,)}
 
 
 class BlockedAddressError(OSError):
@@ -70,8 +65,7 @@ class Names(AbstractResolver):
             tuple(servers) or None,
             timeout=FIRST_TRY,
             tries=TRIES,
-            flags=_OPTIONS,
-            lookups=_ONLY_DNS,
+            flags=_EDNS,
         )
 
     async def resolve(
@@ -110,31 +104,35 @@ class Names(AbstractResolver):
         return [address for address in allowed if address in first]
 
     async def _look_up(self, host: str, family: socket.AddressFamily) -> list[Address]:
-        try:
-            async with asyncio.timeout(self._patience):
-                answer = await self._resolver.getaddrinfo(
-                    host, family=family, type=socket.SOCK_STREAM
-                )
-        except TimeoutError:
-            raise UnresolvedInTimeError from None
-        except DNSError as error:
-            _refuse(error)
-        if not answer.nodes:
-            raise UnresolvedError
-        texts = [
-            cast("bytes", node.addr[0])  # pyright: ignore[reportUnknownMemberType]
-            for node in answer.nodes
+        # Asked for by kind, not by c-ares' getaddrinfo: a tenant's name is whole, so neither the
+        # network's search domains are tried on it nor the hosts file, which knows this network and
+        # not the public one. (pycares' `lookups` option frees its text before c-ares reads it.)
+        asked = [
+            self._resolver.query_dns(host, kind)
+            for kind, of in _KINDS.items()
+            if family in {socket.AF_UNSPEC, of}
         ]
-        return [ip_address(text.decode()) for text in texts]
+        try:
+            answered, silent = await asyncio.wait(asked, timeout=self._patience)
+        finally:
+            for each in asked:
+                each.cancel()
+        refusals = [error for each in answered if (error := each.exception()) is not None]
+        found = [
+            ip_address(record.data.addr)
+            for each in asked
+            if each in answered and each.exception() is None
+            for record in each.result().answer
+            if isinstance(record.data, ARecordData | AAAARecordData)
+        ]
+        if found:
+            return found
+        if silent or any(error.args[:1] in _SILENCE for error in refusals):
+            raise UnresolvedInTimeError
+        raise UnresolvedError
 
     async def close(self) -> None:
         await self._resolver.close()
-
-
-def _refuse(error: DNSError) -> NoReturn:
-    if error.args[:1] in {(_TIMEOUT,), (_CANCELLED,)}:
-        raise UnresolvedInTimeError from error
-    raise UnresolvedError from error
 
 
 def _is_localhost(host: str) -> bool:

@@ -1,13 +1,10 @@
 """How a socket can end or stumble, and what follows: one table.
 
 Sources: what the library emits for each stream error, failure code and login status was observed
-one by one against version 0.5.2. `Fate` says what becomes of the host: the library dials again by
-itself only after a plain drop.
+one by one against version 0.5.2. The library dials again by itself only after a plain drop.
 """
 
 import re
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from neonize.proto.Neonize_pb2 import (
@@ -21,23 +18,9 @@ from neonize.proto.Neonize_pb2 import (
 
 from gateway.changes import Change
 from gateway.frames import Watch
+from gateway.host.verdict import Fate, Verdict
 from shared import clock
 from shared.session import Reason, Trigger
-
-
-class Fate(StrEnum):
-    STAY = "stay"
-    """The library goes on by itself."""
-    AGAIN = "again"
-    """This process is done; a new one should try."""
-    END = "end"
-    """Trying again at once would not mend it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    fate: Fate
-    change: Change | None = None
 
 
 def _lost(detail: str) -> Verdict:

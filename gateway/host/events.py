@@ -26,7 +26,7 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
 from gateway.host import disconnects
 from gateway.host.convert import Account, Received, Seen, account, received, seen, unavailable
-from gateway.host.disconnects import Verdict
+from gateway.host.verdict import Verdict
 
 
 class CaughtUp(msgspec.Struct, frozen=True):

@@ -15,10 +15,10 @@ from typing import Final, assert_never
 import msgspec
 
 from gateway.host.convert import Account, Received, Seen, as_own, unknown_lids, with_numbers
-from gateway.host.disconnects import Verdict
 from gateway.host.events import CaughtUp, Notice, read
 from gateway.host.journal import MOST_HELD, Journal
 from gateway.host.store import EXIT_STORE, StoreFailed
+from gateway.host.verdict import Verdict
 from shared import clock
 from shared.logs import fields
 from shared.session import Trigger

@@ -38,7 +38,7 @@ from gateway.host import disconnects, proxies
 from gateway.host.attempt import Attempt
 from gateway.host.clearance import Clearance
 from gateway.host.convert import Account
-from gateway.host.disconnects import SILENT, WATCHES, Fate, Verdict
+from gateway.host.disconnects import SILENT, WATCHES
 from gateway.host.hearing import heard_ago, port_of
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal, Order
@@ -46,6 +46,7 @@ from gateway.host.place import LAST_WORDS, place
 from gateway.host.sender import Sender, settle_interrupted
 from gateway.host.socket import DIGITS, Socket
 from gateway.host.store import EXIT_STORE, StoreFailed
+from gateway.host.verdict import Fate, Verdict
 from gateway.host.watches import Watches
 from gateway.host.wire import NotRemoved, Wire
 from shared import clock, ids

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from gateway.changes import Change
-from gateway.host.disconnects import Fate, Verdict
+from gateway.host.verdict import Fate, Verdict
 from shared.session import Reason, Trigger
 
 

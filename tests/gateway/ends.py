@@ -68,7 +68,7 @@ class Scene:
 
     def look(self) -> None:
         """Take things as they are now as the beginning."""
-        self.pid = self.here.pid(self.session) or 0
+        self.pid = self.here.host(self.session)
         self.since = max(event.sequence for event in self.here.events(self.session))
 
     async def fault(self, fault: faults.Fault) -> None:

@@ -223,6 +223,12 @@ class Gateway:
             (each.pid for each in self.supervisor.snapshot() if each.session_id == session.id), None
         )
 
+    def host(self, session: Session) -> int:
+        """The pid of the host it has now; 0 would be every process of the test run."""
+        pid = self.pid(session)
+        assert pid is not None
+        return pid
+
 
 @asynccontextmanager
 async def gateway(

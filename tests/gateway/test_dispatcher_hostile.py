@@ -65,7 +65,7 @@ KINDS: dict[str, tuple[Handler, set[str | None]]] = {
 
 
 async def test_each_is_judged_and_none_moves_the_others(world: World) -> None:
-    """A quiet tenant's events arrive within a second while every bad kind is being attempted."""
+    """A quiet tenant's events arrive while every bad kind is attempted, before one is over."""
     good = Receiver()
     async with AsyncExitStack() as receivers:
         urls = {
@@ -90,7 +90,7 @@ async def test_each_is_judged_and_none_moves_the_others(world: World) -> None:
             dispatcher.hand_over(delivery, body)
             await until(lambda n=n: len(good.requests) == n, 5)
             waits.append(time.monotonic() - began)
-        assert max(waits) < 1
+        assert max(waits) < 1.5  # of the two seconds that silence takes
 
         for name, several in owing.items():
             errors = KINDS[name][1] if name in KINDS else {"connection_refused"}

@@ -152,7 +152,7 @@ async def test_no_host_outlives_its_lease(here: Gateway, control: ControlClient)
     session = new_session()
     here.lease = 4.0
     await link(here, control, session, ANNA)
-    pid = here.pid(session) or 0
+    pid = here.host(session)
     here.renewed = time.monotonic()
     while not gone(pid):
         assert time.monotonic() < here.renewed + here.lease + 0.5
@@ -176,7 +176,7 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(here.supervisor.send(command, repeated=False))
         await here.until_sending(session)
-        os.kill(here.pid(session) or 0, signal.SIGKILL)
+        os.kill(here.host(session), signal.SIGKILL)
         await sending
     uncertain = await here.event(session, MessageUncertain)
     assert uncertain.data.message_id == command.message_id
@@ -208,7 +208,7 @@ async def test_a_host_that_stands_still_is_replaced(here: Gateway, control: Cont
     """No pulse is a fault of its own: the process is there and does nothing."""
     session = new_session()
     await link(here, control, session, ANNA)
-    pid = here.pid(session) or 0
+    pid = here.host(session)
     here.limit(pulse=2.5)
     os.kill(pid, signal.SIGSTOP)
     dropped = await here.event(session, SessionReconnecting)
@@ -226,7 +226,7 @@ async def test_a_host_that_does_not_stop_holds_nobody_up(
     """A gateway on its way out kills what hangs: what it had taken is in the journal."""
     session = new_session()
     await link(here, control, session, ANNA)
-    pid = here.pid(session) or 0
+    pid = here.host(session)
     monkeypatch.setattr(keeper, "QUIET_STOP_LIMIT", 0.5)
     os.kill(pid, signal.SIGSTOP)
     async with asyncio.timeout(10):
@@ -244,7 +244,7 @@ async def test_a_resend_is_the_tenants_choice(here: Gateway, control: ControlCli
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(here.supervisor.send(command, repeated=False))
         await here.until_sending(session)
-        os.kill(here.pid(session) or 0, signal.SIGKILL)
+        os.kill(here.host(session), signal.SIGKILL)
         await control.fault(ANNA, faults.Clear())
         await sending
     assert "MessageUncertain" not in here.kinds(session)
@@ -272,7 +272,7 @@ async def test_stopping_is_orderly_and_starting_needs_no_pairing(
     """A stop drains, ends the process and refuses further sends; a start connects again."""
     session = new_session()
     await link(here, control, session, ANNA)
-    pid = here.pid(session) or 0
+    pid = here.host(session)
     await here.supervisor.stop(session.id)
     stopped = await here.event(session, SessionStopped)
     assert stopped.data.reason is Reason.STOPPED_BY_TENANT
@@ -432,7 +432,7 @@ async def test_an_end_is_said_and_not_fought(
     fault, kind, reason = ENDS[name]
     session = new_session()
     await link(here, control, session, ANNA)
-    pid = here.pid(session) or 0
+    pid = here.host(session)
     await control.fault(ANNA, fault)
     ended = await here.event(session, kind)
     assert ended.data.reason is reason
@@ -551,7 +551,7 @@ async def test_many_start_a_few_at_a_time_and_nothing_is_left(
         for session in sessions:
             await running.supervisor.start(session)
         await running.until(lambda: len(running.pairings) >= len(sessions))
-        pids = [running.pid(session) or 0 for session in sessions]
+        pids = [running.host(session) for session in sessions]
         zygote = running.zygote or 0
         assert len(set(pids)) == len(sessions)
     assert all(gone(pid) for pid in [*pids, zygote])

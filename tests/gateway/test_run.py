@@ -145,3 +145,13 @@ async def test_a_device_store_that_only_a_person_can_mend_ends_it(
     assert gateway.process.returncode == MISCONFIGURED
     assert b"ZAPGATE_DEVICE_STORE" in err
     assert b"wr0ng" not in err
+
+
+async def test_a_gateway_loads_nothing_that_only_hosts_need() -> None:
+    """WhatsApp's library and a database's driver are in its hosts: it would pay for them too."""
+    code = "import gateway.run, sys; print(*{'neonize', 'google', 'psycopg'} & set(sys.modules))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"\n")

@@ -185,10 +185,12 @@ async def answers(port: int) -> bool:
     return True
 
 
-# pip's help needs no network, and stands for an installation that works.
+# pip's help needs no network, and stands for an installation that works. Each test makes an
+# environment or two: four seconds of work apiece, and longer where others work too.
 OFFLINE = Tool("offline", ("--help",))
 
 
+@pytest.mark.timeout(300)
 async def test_an_interrupted_installation_is_redone(tmp_path: Path) -> None:
     """Without the mark of a finished one, what lies there is not trusted; with it, it is."""
     python = await tool_python(tmp_path, OFFLINE)
@@ -202,6 +204,7 @@ async def test_an_interrupted_installation_is_redone(tmp_path: Path) -> None:
     assert not rubbish.exists()
 
 
+@pytest.mark.timeout(300)
 async def test_an_installation_that_fails_says_why(tmp_path: Path) -> None:
     """The person sees pip's own last words, and the next attempt starts anew."""
     tool = Tool("broken", ("--no-such-option",))

@@ -11,10 +11,10 @@ from neonize.proto.Neonize_pb2 import Connected, OfflineSyncCompleted
 from gateway.changes import Change
 from gateway.host import intake as intakes
 from gateway.host.convert import Account
-from gateway.host.disconnects import Verdict
 from gateway.host.folder import Folder
 from gateway.host.intake import Intake
 from gateway.host.journal import Journal
+from gateway.host.verdict import Verdict
 from shared.events import MessageReceived, SessionConnected
 from shared.session import SessionState, Trigger
 from tests.gateway.host.test_convert import BEN, BEN_LID, HELLO, event, info

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.host.disconnects import DROPPED, Fate, Verdict, undialled, words
+from gateway.host.disconnects import DROPPED, undialled, words
 from gateway.host.proxies import Trouble, blamed, change, failure
 from gateway.host.socket import DIGITS
+from gateway.host.verdict import Fate, Verdict
 from shared.session import Reason, Trigger
 
 DIALLING = (

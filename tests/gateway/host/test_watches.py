@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.frames import Watch
-from gateway.host.disconnects import WATCHES, Fate
+from gateway.host.disconnects import WATCHES
+from gateway.host.verdict import Fate
 from gateway.host.watches import DROPS, Watches
 from gateway.limits import Limits
 from shared.session import Trigger
