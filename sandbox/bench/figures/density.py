@@ -20,6 +20,7 @@ from sandbox.bench.clockwork import Clockwork
 from sandbox.bench.crowd import RAW_FROM, Census, Crowd, Raws, census, seconds, used
 from sandbox.bench.figures import start
 from sandbox.bench.options import Options
+from sandbox.bench.raw import run_raw
 from sandbox.bench.samples import Result, Row, Target
 from sandbox.bench.trend import trend
 
@@ -179,15 +180,17 @@ def of_memory(name: str, look: Look) -> list[Row]:
 
 
 async def starts(scene: Scene, count: int, path: str, before: str) -> tuple[Row, str]:
-    """Start to QR of one more; the row, and the last QR."""
+    """Start to QR of one more, beside raw neonize from its exec; the row, and the last QR."""
     ours: list[float] = []
     raw: list[float] = []
     for number in range(STARTS):
         took, before = await start.start(scene.bed, path, before)
         ours.append(took)
         await start.stop(scene.bed, path)
-        fresh, _ = await start.raw_start(scene.bed, f"start{count}-{number}")
-        raw.append(fresh)
+        name = f"start{count}-{number}"
+        async with run_raw(scene.bed.network, scene.bed.scratch, name) as fresh:
+            fresh.tell("connect")
+            raw.append((float((await fresh.until("qr"))["at"]) - fresh.begun) * 1000)
     return Row(name="... start to QR", unit="ms", ours=tuple(ours), bare=tuple(raw)), before
 
 

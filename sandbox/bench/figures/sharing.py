@@ -1,12 +1,14 @@
 """Sharing: whether several sessions could live in one process. Not a figure but an experiment.
 
 Some sessions stay connected, with texts both ways; others are stopped and started, one after the
-other. What counts is how often the process dies of it, with every session that it held.
+other: first while they are connected, then in the moment after their connection was dropped, when
+the library dials. What counts is how often the process dies of it, with every session that it held.
 """
 
 import asyncio
 import itertools
 import os
+import random
 import re
 import time
 from collections import Counter
@@ -27,6 +29,7 @@ from sandbox.bench.samples import Result, Row, Target
 from sandbox.bench.trend import trend
 from sandbox.network import Network
 from sandbox.whatsapp.control_client import ControlClient, ControlError
+from sandbox.whatsapp.control_types import Drop
 
 Say = Callable[[str], None]
 
@@ -34,10 +37,14 @@ SCRIPT: Final = Path(__file__).parents[1] / "sharing_host.py"
 RESIDENTS: Final = 4
 COMERS: Final = 4
 """Sessions that come and go."""
+LEFT: Final = 0.01
+"""What a stop may leave behind: a slope that is nought but for noise."""
 LONGEST: Final = 600.0
 """Seconds of coming and going."""
 PAUSE: Final = 0.2
 """Seconds between two texts of a session, each way."""
+DIAL: Final = 0.1
+"""Seconds that a dial takes, more or less."""
 _DEADLY: Final = re.compile(r"^(fatal error: .*|panic: .*|SIG[A-Z]+: .*)$", re.MULTILINE)
 
 
@@ -93,8 +100,10 @@ async def measure(home: Path, options: Options, clockwork: Clockwork, say: Say) 
         people = await rest.enter_async_context(ControlClient(network.control_url))
         trial = Trial(network, people, folder, say)
         await trial.link()
-        await trial.run(options.cycles)
-        return result(trial.tally, options.cycles)
+        connected = await trial.run(options.cycles, dialling=False)
+        clockwork.tick()
+        dialling = await trial.run(options.cycles, dialling=True)
+    return merged(result("connected", connected), result("dialling", dialling))
 
 
 class Trial:
@@ -108,6 +117,7 @@ class Trial:
         self._say = say
         self._lives = 0
         self._until = 0.0
+        self._dialling = False
         self._clients = [f"client{number}" for number in range(RESIDENTS + COMERS)]
 
     async def link(self) -> None:
@@ -125,8 +135,12 @@ class Trial:
                 await self._people.scan(owner, qr["text"])
                 await process.until("started", lambda event, of=client: event["client"] == of)
 
-    async def run(self, cycles: int) -> None:
-        """Until so many were started and stopped, or the time is over."""
+    async def run(self, cycles: int, *, dialling: bool) -> Tally:
+        """Until so many were started and stopped, or the time is over.
+
+        With `dialling`, each is stopped in the moment after its connection was dropped.
+        """
+        self.tally, self._dialling = Tally(), dialling
         self._until = time.monotonic() + LONGEST
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -136,6 +150,7 @@ class Trial:
                     await self._life(cycles)
             finally:
                 over.set()
+        return self.tally
 
     def _done(self, cycles: int) -> bool:
         return min(self.tally.starts, self.tally.stops) >= cycles or time.monotonic() > self._until
@@ -156,6 +171,8 @@ class Trial:
                 for client in itertools.cycle(self._clients[RESIDENTS:]):
                     if self._done(cycles):
                         return
+                    if self._dialling:
+                        await self._drop(client)
                     await self._stop(process, client)
                     kept.append(left(process.process.pid))
                     await self._start(process, client)
@@ -194,6 +211,11 @@ class Trial:
         told = await process.until("stopped")
         self.tally.texts = max(self.tally.texts, int(told["sent"]) + int(told["received"]))
 
+    async def _drop(self, client: str) -> None:
+        owner, _ = numbers(self._clients.index(client))
+        await self._people.fault(owner, Drop())
+        await asyncio.sleep(random.uniform(0, DIAL))  # noqa: S311 - not a secret
+
     async def _write(self, over: asyncio.Event) -> None:
         """Texts to all of them, whether connected or not."""
         for index in itertools.cycle(range(len(self._clients))):
@@ -214,16 +236,15 @@ def _gone(process: Raw) -> bool:
     return any(each["event"] == "gone" for each in process.events)
 
 
-def result(tally: Tally, cycles: int) -> Result:
+def result(when: str, tally: Tally) -> Result:
     """The verdict: none may have died, hung, or left anything behind."""
     both = tally.starts + tally.stops
-    aborts = tally.aborts.total()
     longest = tally.longest
     rows = [
         Row(
-            name="process aborts in 1,000 starts and stops",
+            name=f"stopped while {when}: aborts in 1,000 starts and stops",
             unit="",
-            ours=(aborts / both * 1000,),
+            ours=(tally.aborts.total() / both * 1000,),
             target=Target(0, of="value"),
         ),
         Row(
@@ -233,31 +254,43 @@ def result(tally: Tally, cycles: int) -> Result:
             target=Target(0, of="value"),
         ),
     ]
+    counted = {
+        "threads": [float(each.threads) for each in longest],
+        "database handles": [float(each.databases) for each in longest],
+        "KiB of memory": [each.private * 1024 for each in longest],
+    }
     at = [float(number) for number in range(len(longest))]
-    if len(longest) > 2:
-        for name, unit, values in (
-            ("... threads left, a cycle", "", [float(each.threads) for each in longest]),
-            ("... database handles left, a cycle", "", [float(x.databases) for x in longest]),
-            ("... descriptors left, a cycle", "", [float(each.descriptors) for each in longest]),
-            ("... memory left, a cycle", "KiB", [each.private * 1024 for each in longest]),
-        ):
-            rows.append(Row(name=name, unit=unit, ours=(trend(at, values).slope,)))
+    rows += [
+        Row(
+            name=f"... {name} left by each",
+            unit="",
+            ours=(trend(at, values).slope,),
+            target=Target(LEFT, of="value"),
+        )
+        for name, values in counted.items()
+        if len(values) > 2
+    ]
     return Result(
         rows=tuple(rows),
         notes=(
             (
-                f"sharing: {tally.starts} starts and {tally.stops} stops beside {RESIDENTS} "
-                f"connected sessions and {tally.texts} texts, in {len(tally.lives)} processes; "
-                f"{cycles} each were wanted"
+                f"stopped while {when}: {tally.starts} starts and {tally.stops} stops beside "
+                f"{RESIDENTS} connected sessions, {tally.texts} texts of the last process, in "
+                f"{len(tally.lives)} processes; aborts {dict(tally.aborts)}, hung "
+                f"{dict(tally.hung)}; what is left is of the longest life, {len(longest)} stops"
             ),
-            f"sharing: aborts {dict(tally.aborts)}, hung {dict(tally.hung)}",
-            f"sharing: what is left is of the longest life, {len(longest)} cycles",
         ),
         samples={
-            "starts, seconds": tally.seconds,
-            "cycles of each life": [float(len(each)) for each in tally.lives],
-            "threads": [float(each.threads) for each in longest],
-            "database handles": [float(each.databases) for each in longest],
-            "private MiB": [each.private for each in longest],
+            f"{when}: starts, seconds": tally.seconds,
+            f"{when}: stops of each life": [float(len(each)) for each in tally.lives],
+            **{f"{when}: {name}": values for name, values in counted.items()},
         },
+    )
+
+
+def merged(*results: Result) -> Result:
+    return Result(
+        rows=tuple(row for each in results for row in each.rows),
+        notes=tuple(note for each in results for note in each.notes),
+        samples={name: values for each in results for name, values in each.samples.items()},
     )
