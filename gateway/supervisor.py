@@ -155,6 +155,9 @@ class Supervisor:
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
             await asyncio.to_thread(self._house.store(session).erase)
+        if self._house.scratch is not None:
+            # What the library printed of it.
+            shutil.rmtree(self._house.scratch / session.id, ignore_errors=True)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
