@@ -33,6 +33,8 @@ is not told from what grows for ever in less."""
 STARTS: Final = 3
 SAMPLES: Final = 20
 """Looks at the memory while there is traffic; a minute apart in twenty minutes."""
+JUDGED: Final = 600.0
+"""Seconds of traffic from which its growth is judged: before that, caches fill."""
 SETTLED_AFTER: Final = 0.25
 """Share of the traffic after which a slope is taken: caches fill with the first texts."""
 
@@ -277,7 +279,7 @@ def growth(looks: list[Look], samples: dict[str, list[float]]) -> tuple[list[Row
             unit="MiB/h",
             ours=(ours.slope * 3600,),
             bare=raw,
-            target=Target(GROWTH, of="value"),
+            target=Target(GROWTH, of="value") if length >= JUDGED else None,
         ),
         Row(name="... growth of the gateway", unit="MiB/h", ours=(gateway.slope * 3600,)),
     ], (
