@@ -5,6 +5,7 @@ and whoever reads it must be told.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,18 +32,22 @@ class Attendance:
         self._owners: dict[int, WorkerId | None] = {}
         self._good_until: dict[WorkerId, int] = {}
         self._read_at: dict[str, float] = {}
+        # Requests share a process outside Lambda: whoever comes while one reads waits for it,
+        # because what was known before may be of an hour ago.
+        self._turn = threading.Lock()
 
     def of(self, shard: int) -> bool:
         """Whether a gateway holds a shard; as it was last known, if the table does not answer."""
         partition = keys.leases_partition(shard)
-        try:
-            self._once(partition, partial(self._read_owners, partition))
+        with self._turn:
+            try:
+                self._once(partition, partial(self._read_owners, partition))
+                owner = self._owners.get(shard)
+                if owner is not None:
+                    self._once(owner, partial(self._read_worker, owner))
+            except ZapgateError:
+                log.warning("attendance.unknown")
             owner = self._owners.get(shard)
-            if owner is not None:
-                self._once(owner, partial(self._read_worker, owner))
-        except ZapgateError:
-            log.warning("attendance.unknown")
-        owner = self._owners.get(shard)
         return owner is not None and self._good_until.get(owner, 0) > self._now()
 
     def _once(self, what: str, read: Callable[[], None]) -> None:

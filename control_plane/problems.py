@@ -7,6 +7,7 @@ request is answered ends here; what nobody expected is a bare 500, logged with i
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import Enum, EnumType
 from typing import Any, Final, cast, get_args, get_type_hints
 
@@ -118,6 +119,8 @@ class ProblemOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: SessionState | None = None
     """Of the session, where its state is the matter."""
     reason: Reason | None = None
+    until: datetime | None = None
+    """When its ban ends, where it is banned for a time."""
     message_id: str | None = None
     """Of the message that may have been accepted."""
     found: int | None = None
@@ -136,16 +139,18 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         state: SessionState | None = None,
         reason: Reason | None = None,
+        until: datetime | None = None,
         message_id: str | None = None,
         found: int | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
-        self.detail = detail or f"{KINDS[code].title}."
+        self.detail = detail or f"{KINDS[code].title}. {KINDS[code].then}"
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
         self.state = state
         self.reason = reason
+        self.until = until
         self.message_id = message_id
         self.found = found
 
@@ -246,6 +251,7 @@ def _respond(request: Request[Any, Any, Any], problem: Problem) -> Response[Prob
         errors=problem.errors,
         state=problem.state,
         reason=problem.reason,
+        until=problem.until,
         message_id=problem.message_id,
         found=problem.found,
     )

@@ -138,6 +138,7 @@ def refused(session: Session, what: str = "", code: str = "conflict") -> Problem
         f"The session is {session.state.value}. {what or known}",
         state=session.state,
         reason=session.reason,
+        until=instant(session.until),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
+from shared.errors import Unavailable
+
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -117,6 +119,7 @@ class Gather(Generic[T]):
         self._arrived = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._closing = False
+        self._leash: asyncio.Timeout | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -141,6 +144,11 @@ class Gather(Generic[T]):
         self._arrived.set()
         return done
 
+    def cut_off(self) -> None:
+        """End the flush that is under way, whatever it waits for: its items fail as Unavailable."""
+        if self._leash is not None:
+            self._leash.reschedule(asyncio.get_running_loop().time())
+
     async def _run(self) -> None:
         while True:
             await self._arrived.wait()
@@ -160,10 +168,15 @@ class Gather(Generic[T]):
             room.take(handed.item)
             items.append(handed.item)
             done.append(handed.done)
+        leash = self._leash = asyncio.timeout(None)
         try:
-            outcomes = await self._flush(items)
+            async with leash:
+                outcomes = await self._flush(items)
         except Exception as error:  # noqa: BLE001 - it is theirs who handed the items in
-            outcomes = [error] * len(items)
+            cut = leash.expired()
+            outcomes = [Unavailable("gather", "flush", "cut off") if cut else error] * len(items)
+        finally:
+            self._leash = None
         for future, error in zip(done, outcomes, strict=True):
             if future.done():
                 continue

@@ -56,6 +56,10 @@ class Inbox:
         """The loops that read the held shards' queues."""
         return [inbox.loop for inbox, _ in self._shards.values()]
 
+    def served(self) -> list[ShardInbox]:
+        """The inboxes of the shards that are served now."""
+        return [inbox for inbox, _ in self._shards.values()]
+
     @property
     def in_hand(self) -> int:
         return sum(inbox.in_hand for inbox, _ in self._shards.values())

@@ -18,7 +18,7 @@ from typing import Final, TypeVar, assert_never
 import msgspec
 
 from gateway.backoff import pause
-from gateway.changes import LOGGED_OUT, STOPPED, Change
+from gateway.changes import LOGGED_OUT, STOPPED, UNREMOVED, Change
 from gateway.frames import (
     Begin,
     Entry,
@@ -266,7 +266,8 @@ class Keeper:
             self._failures += 1
             self._restarts += 1
             weather = self._house.weather
-            seconds = weather.pause(self._failures, random.random())  # noqa: S311 (jitter, not a secret)
+            jitter = random.random()  # noqa: S311 (not a secret)
+            seconds = weather.pause(self.session.id, self._failures, jitter)
             log.warning(
                 "host.restarting",
                 extra=fields(session_id=self.session.id, failures=self._failures, seconds=seconds),
@@ -281,6 +282,7 @@ class Keeper:
         try:
             way = await self._house.proxies.way(self.session, self._failures)
         except NoWay as error:
+            self._house.weather.left(self.session.id)
             await self._on_journal(partial(self._tell, error.trouble))
             return
         try:
@@ -476,6 +478,8 @@ class Keeper:
         await self._on_journal(take_over)
         if not life.reached and self._ahead.reason is Reason.CONNECTION_LOST:
             self._house.weather.missed(self.session.id, self._nudge.set)
+        else:
+            self._house.weather.left(self.session.id)
 
     async def _finish(self) -> None:
         """Journal the end that was asked for, record all that is left, and erase what must go."""
@@ -493,8 +497,12 @@ class Keeper:
         """The session is at an end: nothing may be left undecided."""
         now = self._house.now()
         journal.release_all(now)
-        if stop is not None:
-            journal.change(LOGGED_OUT if stop.log_out else STOPPED, now)
+        if stop is not None and stop.log_out:
+            # Else the host has said so: it could not ask WhatsApp, or ended while it did.
+            device = journal.session.connected_at is not None
+            journal.change(UNREMOVED if device else LOGGED_OUT, now)
+        elif stop is not None:
+            journal.change(STOPPED, now)
         settle_interrupted(journal, self._house.store(self.session), now, again=False)
         for order in list(self._orders.values()):
             change = MessageChange(

@@ -37,6 +37,7 @@ from gateway.leases import (
     renewed,
     saw_leases,
     saw_workers,
+    spread,
 )
 from gateway.loops import Loop
 from shared import clock
@@ -175,6 +176,19 @@ class Leaseholder:
         hold = self._holds.get(shard)
         if hold is not None and hold.lease.epoch == epoch:
             self._lose(shard, "fenced")
+
+    def pass_on(self, shard: int) -> bool:
+        """Begin to hand a shard to the gateway that has fewest; whether there is one to take it."""
+        hold = self._holds.get(shard)
+        have = self._standing().counts(self._handing)
+        have.pop(self._me, None)
+        heir = spread([shard], have).get(shard)
+        if hold is None or heir is None or shard in self._handing:
+            return False
+        self._handing[shard] = self._tasks.create_task(
+            self._hand_over(hold, heir), name=f"pass on shard {shard}"
+        )
+        return True
 
     async def start_winning(self) -> None:
         """Take what is free, now and from now on."""

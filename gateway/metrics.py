@@ -22,6 +22,12 @@ class Metrics:
             ("command", "outcome"),
             registry=registry,
         )
+        self.command_delay = Histogram(
+            "zapgate_command_delay_seconds",
+            "For how long the oldest command of a read had waited in its queue",
+            registry=registry,
+            buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200),
+        )
         self.refused = Counter(
             "zapgate_commands_refused",
             "Commands refused, by reason",

@@ -172,6 +172,24 @@ class Orders:
             case _:
                 assert_never(command)
 
+    async def give_up(self, command: SendMessage, shard: int) -> None:
+        """Say that a message failed for which nothing we tried went well.
+
+        A host that has it, and did not get it done, is replaced. Raises what `carry_out` does.
+        """
+        turn = self._turn(command.session_id)
+        async with turn:
+            session = await self._owned(command, shard)
+            if session is None:
+                return
+            held = self._hosts.holds(session.id)
+            if held:
+                await self._hosts.stop(session.id, quiet=True)
+            await self._refuse(session, command, _WORN_OUT)
+            if held:
+                with suppress(NotHeld):
+                    await self._start(session)
+
     async def resume(self, session: Session) -> None:
         """Bring a session of a shard just won to what its tenant wants.
 
@@ -216,9 +234,10 @@ class Orders:
                         await self._start(row, ordered=True)
 
     async def obey(self, session_id: SessionId) -> None:
-        """Stop a session whose messages wait, if its tenant no longer wants it to run.
+        """Do for a session whose messages wait what was ordered behind them in the queue.
 
-        Its order to stop may be behind those messages in the queue.
+        It is stopped if its tenant no longer wants it to run. While it has no connection, which may
+        be what they wait for, it is begun again if its tenant asked for that or changed its proxy.
         """
         begun = self._begun.get(session_id)
         if begun is None:
@@ -226,6 +245,10 @@ class Orders:
         row = await self._aws.run(sessions.read(begun.session.tenant_id, session_id))
         if row is None or row.desired is not Desired.RUNNING:
             await self._hosts.stop(session_id)
+        elif self._hosts.holds(session_id) and not self._is_connected(session_id):
+            ordered = row.pending and row.updated_at > begun.at
+            if ordered or row.proxy != begun.session.proxy:
+                await self._start(row, _unlinked_number(row), restart=True, ordered=True)
 
     async def leave(self, shard: int) -> None:
         """Stop the hosts of a shard, without a word to its tenants: another gateway goes on."""
@@ -294,9 +317,12 @@ class Orders:
         if command.redial and not held and session.state not in RESUMABLE:
             return True  # it is at rest, and nobody waits for a word
         if restart:
-            late = begun is not None and command.issued_at <= begun.at
-            if held and number is None and late and not command.redial:
-                return False  # one of many: a later start has done what it asks
+            if held and begun is not None and command.issued_at <= begun.at:
+                # One of many: a later start has done what it asks.
+                if command.redial and begun.session.proxy == session.proxy:
+                    return True
+                if not command.redial and number is None:
+                    return False
             number = number or _unlinked_number(session)
         elif not held and (ban_ends(session) or 0) > self._now():
             # WhatsApp would only say again until when. A restart asks it nevertheless.
@@ -370,11 +396,15 @@ class Orders:
     async def _connected(self, session_id: SessionId) -> None:
         """Return when the session is connected, or has had its time for it."""
         for _ in range(round(CONNECT_SECONDS / CONNECT_LOOK)):
-            statuses = {status.session_id: status for status in self._hosts.snapshot()}
-            status = statuses.get(session_id)
-            if status is None or status.connected:
+            if self._is_connected(session_id) in {None, True}:
                 return
             await asyncio.sleep(CONNECT_LOOK)
+
+    def _is_connected(self, session_id: SessionId) -> bool | None:
+        """Whether a session that is held here is connected; None for any other."""
+        statuses = {status.session_id: status for status in self._hosts.snapshot()}
+        status = statuses.get(session_id)
+        return None if status is None else status.connected
 
     async def _delete(self, session: Session) -> None:
         await self._log_out(session, silent=True)
@@ -494,5 +524,12 @@ _ENDED: Final = Failure(
     code=FailureCode.SESSION_ENDED,
     detail="The session was not running when its turn came.",
     blame="request",
+    retryable=True,
+)
+
+_WORN_OUT: Final = Failure(
+    code=FailureCode.NOT_CONNECTED,
+    detail="It could not be handed over in a hundred tries, for a fault on our side.",
+    blame="zapgate",
     retryable=True,
 )

@@ -11,9 +11,13 @@ process dies before it, the claim lapses and the due-index gives the delivery to
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Final, Protocol, Self
+
+import msgspec
 
 from gateway.aws import Aws
 from gateway.directory import Directory
@@ -22,6 +26,7 @@ from gateway.gather import Gather, Outcomes, Turn
 from gateway.metrics import Metrics
 from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from gateway.stamps import Stamps
+from gateway.vigil import Sight
 from shared.delivery import Delivery, DeliveryState
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
@@ -39,6 +44,10 @@ TRIES: Final = 8
 FLUSH_SECONDS: Final = 3.0
 """How long the last transactions may take on the way out."""
 
+GIVEN_UP: Final = 60.0
+"""Seconds after which entries that are not handed in again are no longer waited for: a recorder
+comes again in half a minute, unless its session is another gateway's by now."""
+
 
 class Deliverer(Protocol):
     """What the outbox needs of the dispatcher."""
@@ -50,6 +59,16 @@ class Deliverer(Protocol):
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
         """Attempt a delivery that was born claimed as soon as it is its turn."""
         ...
+
+
+@dataclass(slots=True)
+class _Owed:
+    """A session with something to be stored. Times in monotonic seconds."""
+
+    since: float
+    hands: int = 0
+    """How many are waiting for their entries now."""
+    tried_at: float = 0.0
 
 
 class Outbox:
@@ -76,6 +95,8 @@ class Outbox:
         self._behind: set[SessionId] = set()
         """Sessions of which something is to be handed in again: until then nothing that followed
         it may be stored, or the log would have it first."""
+        self._owed: dict[SessionId, _Owed] = {}
+        self._decided = 0
         self._gather = Gather(self._flush, _Room, _turn)
         self._stack = AsyncExitStack()
 
@@ -96,6 +117,24 @@ class Outbox:
         """How many entries wait for their transaction."""
         return len(self._gather)
 
+    @property
+    def owed(self) -> int:
+        """Of how many sessions something waits to be stored, or to be handed in again."""
+        return len(self._owed)
+
+    def draining(self) -> Sight:
+        """How the storing goes: entries stored or refused, and how long the oldest has waited."""
+        now = time.monotonic()
+        for session_id, owed in list(self._owed.items()):
+            if not owed.hands and now - owed.tried_at > GIVEN_UP:
+                del self._owed[session_id]
+        waits = max((now - owed.since for owed in self._owed.values()), default=0.0)
+        return Sight(self._decided, waits, idle=not self._owed)
+
+    def store_anew(self) -> None:
+        """Cut off the transaction that is under way; what is in it is handed in again."""
+        self._gather.cut_off()
+
     async def record(self, session: Session, entries: Sequence[Entry]) -> None:
         """Return once the entries are stored; entries stored before change nothing.
 
@@ -103,6 +142,35 @@ class Outbox:
             Unavailable: AWS did not answer. Some may be stored: hand all of them in again.
             Contended: likewise, because of other writers.
         """
+        owed = self._owed.setdefault(session.id, _Owed(time.monotonic()))
+        owed.hands += 1
+        try:
+            await self._record(session, entries)
+        except (Unavailable, Contended):
+            raise
+        except Exception:
+            self._decide(session, 1)
+            raise
+        else:
+            self._decide(session, len(entries))
+        finally:
+            owed.hands -= 1
+            owed.tried_at = time.monotonic()
+
+    async def record_late(self, session: Session, entry: Entry) -> None:
+        """Store an entry out of its turn: its event, deliveries and message's status.
+
+        The session's state has gone on since. Raises what `record` does.
+        """
+        endpoints = await self._directory.endpoints(session.tenant_id)
+        change = change_of(session, entry.event, endpoints, self._now(), self._deliverer.born)
+        await self._gather.add(msgspec.structs.replace(change, seen=None))
+
+    def _decide(self, session: Session, entries: int) -> None:
+        self._decided += entries
+        self._owed.pop(session.id, None)
+
+    async def _record(self, session: Session, entries: Sequence[Entry]) -> None:
         endpoints = await self._directory.endpoints(session.tenant_id)
         now = self._now()
         self._behind.discard(session.id)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -35,18 +36,21 @@ from gateway.proxies import proxies_of
 from gateway.recovery import Recoveries
 from gateway.shard import ShardInbox
 from gateway.supervisor import Supervisor
+from gateway.vigil import Verdict
+from gateway.watchman import Watchman
 from shared import clock, ids
 from shared.env import Settings
 from shared.errors import Misconfigured
 from shared.ids import WorkerId
 from shared.keyring import Keyring
 from shared.logs import fields
-from shared.session import Session
 
 log = logging.getLogger(__name__)
 
 THREADS: Final = 32
 """For journals being read: a slow disk must not stop the rest."""
+ASIDE_LOOK: Final = 30.0
+"""Seconds between two looks at which refused events may be tried again."""
 BAN_LOOK: Final = 5.0
 """Seconds between two looks at the bans that may be over; they are few, and in memory."""
 
@@ -87,14 +91,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         dispatcher, recoveries = await _webhooks(parts, settings, aws, directory, metrics)
 
-        def fenced(session: Session) -> None:
-            leaseholder.fenced(session.shard, session.epoch)
-
         outbox = Outbox(
             aws=aws,
             directory=directory,
             deliverer=dispatcher,
-            fenced=fenced,
+            fenced=lambda session: leaseholder.fenced(session.shard, session.epoch),
             metrics=metrics,
             now=clock.millis,
         )
@@ -125,8 +126,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             now=clock.millis,
             bans=bans,
         )
-        ends_of_bans = Loop("bans", orders.end_bans, pause=BAN_LOOK)
-        await parts.enter_async_context(_background(ends_of_bans.run()))
+        seldom = (
+            Loop("bans", orders.end_bans, pause=BAN_LOOK),
+            Loop(
+                "aside", partial(supervisor.aside.try_again, outbox.record_late), pause=ASIDE_LOOK
+            ),
+        )
+        for loop in seldom:
+            await parts.enter_async_context(_background(loop.run()))
 
         def serve_shard(shard: int) -> ShardInbox:
             return ShardInbox(
@@ -143,19 +150,33 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         inbox = await parts.enter_async_context(Inbox(serve_shard, orders))
 
+        watchman = Watchman(
+            aws=aws,
+            inbox=inbox,
+            outbox=outbox,
+            leaseholder=leaseholder,
+            moving=lambda: {each.session_id for each in supervisor.snapshot() if each.connected},
+        )
+        await parts.enter_async_context(_background(watchman.run()))
+
         def alive() -> dict[str, str]:
             loops = (
                 leaseholder.loop,
                 leaseholder.watch,
                 *dispatcher.loops(),
                 recoveries.loop,
-                ends_of_bans,
+                seldom[0],
+                *watchman.loops(),
                 *inbox.loops(),
             )
             return {loop.name: "stands still" for loop in loops if not loop.alive()}
 
         def ready() -> dict[str, str]:
-            matters = {"leases": leaseholder.matter(), "hosts": supervisor.matter()}
+            matters = {
+                "leases": leaseholder.matter(),
+                "hosts": supervisor.matter(),
+                **watchman.matter(),
+            }
             return alive() | {part: why for part, why in matters.items() if why is not None}
 
         metrics.read(
@@ -163,7 +184,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 *_leases(leaseholder),
                 *_sessions(supervisor),
                 *_work(inbox, dispatcher, outbox),
-                _requests(aws),
+                *_watches(watchman),
+                *_requests(aws),
             )
         )
         port = await parts.enter_async_context(
@@ -272,7 +294,19 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         "zapgate_events_set_aside",
         "Events the table refused, kept beside their session's journal",
         (),
-        (((), supervisor.set_aside),),
+        (((), supervisor.aside.count),),
+    )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_events_brought_back",
+        "Events the table refused at first and took later",
+        (),
+        (((), supervisor.aside.recorded),),
+    )
+    yield gauge(
+        "zapgate_events_aside",
+        "Refused events of the sessions held, which are tried again from time to time",
+        supervisor.aside.left,
     )
     yield gauge(
         "zapgate_host_restarts",
@@ -293,6 +327,13 @@ def _sessions(supervisor: Supervisor) -> Iterable[Metric]:
         ("watch",),
         (((watch.value,), count) for watch, count in sorted(supervisor.watches.items())),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_zygotes_replaced",
+        "Processes that hosts are forked from which were replaced, by why",
+        ("why",),
+        (((why,), supervisor.zygotes.get(why, 0)) for why in ("ended", "hung")),
+    )
     yield gauge(
         "zapgate_longest_unheard_seconds",
         "Since WhatsApp was last heard by the connected session that heard least",
@@ -312,11 +353,37 @@ def _work(inbox: Inbox, dispatcher: Dispatcher, outbox: Outbox) -> Iterable[Metr
     yield gauge("zapgate_deliveries_sending", "Deliveries being attempted", dispatcher.sending)
 
 
-def _requests(aws: Aws) -> Metric:
-    return family(
-        CounterMetricFamily,
-        "zapgate_aws_requests",
-        "Requests to AWS, repeats included",
-        ("service", "action"),
-        sorted(aws.requests.items()),
+def _watches(watchman: Watchman) -> Iterable[Metric]:
+    parts = ("reading", "working", "storing")
+    yield family(
+        GaugeMetricFamily,
+        "zapgate_parts_late",
+        "Shards read late or not at all, shards with commands that stand still, the outbox",
+        ("part",),
+        (((part,), watchman.count(part)) for part in parts),
     )
+    yield family(
+        CounterMetricFamily,
+        "zapgate_watch_steps",
+        "What the watchman did, by part and step",
+        ("part", "step"),
+        (
+            ((part, step.value), watchman.steps[part, step])
+            for part in parts
+            for step in (Verdict.REPAIR, Verdict.PASS_ON)
+        ),
+    )
+    yield gauge(
+        "zapgate_event_loop_lag_seconds",
+        "By how much the event loop was late at the most within the last minute",
+        watchman.lag,
+    )
+
+
+def _requests(aws: Aws) -> Iterable[Metric]:
+    labels = ("service", "action")
+    requests, hung = sorted(aws.requests.items()), sorted(aws.hung.items())
+    text = "Requests to AWS, repeats included"
+    yield family(CounterMetricFamily, "zapgate_aws_requests", text, labels, requests)
+    text = "Requests to AWS that were cut off because the client stood still"
+    yield family(CounterMetricFamily, "zapgate_aws_requests_hung", text, labels, hung)

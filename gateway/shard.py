@@ -8,23 +8,26 @@ that takes time, and given back where the fault was ours.
 import asyncio
 import logging
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from gateway.aws import Aws
+from gateway.backoff import pause
 from gateway.gather import Gather, Most, Outcomes
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.orders import Orders
-from gateway.sorting import Fate, Order, Settlement, groups, runs, sort
+from gateway.sorting import LAST_PAUSE, Fate, Order, Settlement, groups, runs, sort, worn
+from gateway.vigil import Sight
 from shared import clock, commands, ids, queue
-from shared.commands import SendMessage
+from shared.commands import PurgeTenant, SendMessage
 from shared.env import Places
-from shared.errors import Contended, Malformed, Unavailable
+from shared.errors import Contended, Malformed, NotHeld, Unavailable
 from shared.ids import CommandId, SessionId
 from shared.logs import fields
 from shared.queue import Received
@@ -49,6 +52,10 @@ LEFT_POLL: Final = 0.25
 take the nudge itself. A session's host takes longer to start."""
 LOOK: Final = 5.0
 """Seconds after which a session whose messages still wait is looked at, and again."""
+LONG: Final = 60.0
+"""Seconds in hand after which a command that could go on counts as one that does not."""
+FEW: Final = 3
+"""Sessions: where the commands of fewer wait, it is theirs and not their shard's standstill."""
 LARGEST_IN_HAND: Final = 2_000
 """Messages of a shard in hand: a session that waits for its phone keeps ten at the most."""
 FULL_PAUSE: Final = 0.2
@@ -61,7 +68,8 @@ NUDGE_SECONDS: Final = 2.0
 PAGE: Final = 100
 RESUME_PAUSE: Final = 1.0
 LONG_RESUME_PAUSE: Final = 30.0
-"""Seconds before a shard's sessions are listed again after an error that waiting may not mend."""
+"""Seconds before a shard's sessions are listed again after an error that waiting may not mend, and
+the longest before one of them is tried again."""
 
 
 @dataclass(slots=True)
@@ -70,6 +78,8 @@ class _InHand:
     since: float
     renewed: float | None = None
     """When its visibility was last renewed."""
+    begun: bool = False
+    """Its turn has come: what was before it of its session is done."""
 
 
 class ShardInbox:
@@ -89,7 +99,7 @@ class ShardInbox:
         holds: Callable[[SessionId], bool],
     ) -> None:
         """`holds` says whether a session has its host here."""
-        self._shard = shard
+        self.shard = shard
         self._held = max(SHORTEST_VISIBILITY, math.ceil(HELD_LEASES * lease_seconds))
         self._fresh = max(SHORTEST_VISIBILITY, math.ceil(FRESH_LEASES * lease_seconds))
         self._places = places
@@ -108,6 +118,10 @@ class ShardInbox:
         self._stopping = False
         self._work = asyncio.TaskGroup()
         self._poller: asyncio.Task[None] | None = None
+        self._leash: asyncio.Timeout | None = None
+        self._groups: set[asyncio.Task[None]] = set()
+        self._polls = self._settled = 0
+        self._late = 0.0
         self.loop = Loop(
             f"inbox_{shard}",
             self._poll,
@@ -122,7 +136,7 @@ class ShardInbox:
         """Until `close`, or cancelled; then what is still in hand is given back."""
         try:
             async with self._deletions, self._work as work:
-                self._poller = work.create_task(self.loop.run())
+                self._poller = work.create_task(self._read())
                 others = [
                     work.create_task(self._resume()),
                     *(work.create_task(loop.run()) for loop in (self._renewals, self._looks)),
@@ -132,7 +146,7 @@ class ShardInbox:
                 for other in others:
                     other.cancel()
         except* _CutOffError:
-            log.warning("inbox.cut_off", extra=fields(shard=self._shard, in_hand=self.in_hand))
+            log.warning("inbox.cut_off", extra=fields(shard=self.shard, in_hand=self.in_hand))
         finally:
             await self._give_back_rest()
 
@@ -149,7 +163,7 @@ class ShardInbox:
         except Exception as error:  # noqa: BLE001 - without the nudge, the poll is cut off
             log.warning(
                 "inbox.poll_cut_off",
-                extra=fields(shard=self._shard, cause=type(error).__name__),
+                extra=fields(shard=self.shard, cause=type(error).__name__),
             )
             poller.cancel()
 
@@ -167,7 +181,52 @@ class ShardInbox:
         number = clock.mint(ids.COMMAND)
         # A group of its own: one that is in hand somewhere must not hold the next one back.
         group = SessionId(f"{NUDGE}_{number}")
-        await self._aws.run(queue.send_command(self._shard, group, CommandId(number), NUDGE))
+        await self._aws.run(queue.send_command(self.shard, group, CommandId(number), NUDGE))
+
+    def reading(self) -> Sight:
+        """How the reading goes: polls answered, and how long what was last read had waited."""
+        return Sight(self._polls, self._late)
+
+    def working(self, moving: Collection[SessionId]) -> Sight:
+        """How the commands in hand go that could: messages of the sessions in `moving`, orders.
+
+        What waits for a phone, or behind another of its session, is not among them.
+        """
+        now = time.monotonic()
+        waits: dict[SessionId, float] = {}
+        for each in self._in_hand.values():
+            command = each.order.command
+            if isinstance(command, Malformed | PurgeTenant):
+                continue
+            goes = command.session_id in moving if isinstance(command, SendMessage) else each.begun
+            if goes and now - each.since > LONG:
+                waits[command.session_id] = max(waits.get(command.session_id, 0), now - each.since)
+        return Sight(self._settled, max(waits.values(), default=0), idle=len(waits) < FEW)
+
+    def read_anew(self) -> None:
+        """Cut off the poll that is under way, whatever it waits for, and begin again."""
+        self._first = True
+        if self._leash is not None:
+            self._leash.reschedule(asyncio.get_running_loop().time())
+
+    async def begin_anew(self) -> None:
+        """Cut off what is in hand and give it back: it comes again, and is begun again."""
+        cut = list(self._groups)
+        for task in cut:
+            task.cancel()
+        if cut:
+            await asyncio.wait(cut, timeout=DRAIN_SECONDS)
+        await self._give_back_rest()
+
+    async def _read(self) -> None:
+        while not self._stopping:
+            try:
+                async with asyncio.timeout(None) as self._leash:
+                    await self.loop.run()
+            except TimeoutError:
+                log.warning("inbox.read_anew", extra=fields(shard=self.shard))
+            finally:
+                self._leash = None
 
     async def _drain(self) -> None:
         try:
@@ -186,14 +245,14 @@ class ShardInbox:
         while True:
             try:
                 page = await self._aws.run(
-                    sessions.of_shard(self._shard, Range(limit=PAGE, start=start))
+                    sessions.of_shard(self.shard, Range(limit=PAGE, start=start))
                 )
             except (Unavailable, Contended):
                 await asyncio.sleep(RESUME_PAUSE)
                 continue
             except Exception:
                 # A row that cannot be read must not end the gateway: it would only meet it again.
-                log.exception("shard.not_resumed", extra=fields(shard=self._shard))
+                log.exception("shard.not_resumed", extra=fields(shard=self.shard))
                 await asyncio.sleep(LONG_RESUME_PAUSE)
                 continue
             for session in page.rows:
@@ -203,11 +262,24 @@ class ShardInbox:
                 return
 
     async def _resume_one(self, session: Session) -> None:
-        try:
-            await self._orders.resume(session)
-        except Exception:
-            # Its next command, or the next gateway, tries again.
-            log.exception("session.not_resumed", extra=fields(session_id=session.id))
+        failures = 0
+        while True:
+            try:
+                await self._orders.resume(session)
+            except (Unavailable, Contended) as error:
+                failures += 1
+                log.warning(
+                    "session.not_resumed",
+                    extra=fields(session_id=session.id, failures=failures, cause=str(error)),
+                )
+                jitter = random.random()  # noqa: S311 (not a secret)
+                await asyncio.sleep(pause(failures, jitter, longest=LONG_RESUME_PAUSE))
+            except Exception:
+                # Its next command, or the next gateway, tries again.
+                log.exception("session.not_resumed", extra=fields(session_id=session.id))
+                return
+            else:
+                return
 
     async def _poll(self) -> None:
         if self._first:
@@ -215,14 +287,18 @@ class ShardInbox:
             await self._end_left_poll()
         if len(self._in_hand) >= LARGEST_IN_HAND:
             await asyncio.sleep(FULL_PAUSE)
+            self._polls += 1
             return
-        if not self._orders.acts_for(self._shard):
+        if not self._orders.acts_for(self.shard):
             # Frozen for longer than the lease: what we took now would be hidden from its owner.
             await asyncio.sleep(FULL_PAUSE)
+            self._polls += 1
             return
         messages = await self._aws.run(
             queue.receive(self._url, queue.LONGEST_POLL, visibility=self._fresh)
         )
+        self._polls += 1
+        self._late = self._lateness(messages)
         orders: list[Order] = []
         for message in messages:
             if message.body == NUDGE:
@@ -237,7 +313,18 @@ class ShardInbox:
             if self._stopping:
                 self._work.create_task(self._give_back(group, "stopping", 0))
             else:
-                self._work.create_task(self._group(group))
+                task = self._work.create_task(self._group(group))
+                self._groups.add(task)
+                task.add_done_callback(self._groups.discard)
+
+    def _lateness(self, messages: Sequence[Received]) -> float:
+        """Seconds for which the oldest of what is seen for the first time has waited."""
+        fresh = [message.sent_at for message in messages if message.count == 1 and message.sent_at]
+        if not fresh:
+            return 0
+        late = max(0, self._now() - min(fresh)) / clock.SECOND
+        self._metrics.command_delay.observe(late)
+        return late
 
     def _opened(self, message: Received) -> commands.Command | Malformed:
         try:
@@ -271,6 +358,9 @@ class ShardInbox:
         await asyncio.gather(*(self._settle(order, settlement) for order in orders))
 
     async def _one(self, order: Order) -> Settlement:
+        in_hand = self._in_hand.get(order.message.handle)
+        if in_hand is not None:
+            in_hand.begun = True
         fault: Exception | None = None
         outcome = ""
         if isinstance(order.command, Malformed):
@@ -278,13 +368,28 @@ class ShardInbox:
         else:
             try:
                 outcome = await self._orders.carry_out(
-                    order.command, self._shard, order.message.count
+                    order.command, self.shard, order.message.count
                 )
             except Exception as error:  # noqa: BLE001 - sorted below
                 fault = error
         settlement = sort(fault, order.message.count)
+        if worn(settlement, order.message.count, self._places.command_receives):
+            settlement = await self._wear_out(order, settlement)
         self._tell(order, settlement, outcome, fault)
         return settlement
+
+    async def _wear_out(self, order: Order, settlement: Settlement) -> Settlement:
+        """Settle what would be moved away unsaid: a message failed, any other order is parked."""
+        if not isinstance(order.command, SendMessage):
+            return Settlement(Fate.PARK, "worn_out")
+        try:
+            await self._orders.give_up(order.command, self.shard)
+        except NotHeld:
+            return settlement  # the next owner's to say
+        except Exception:
+            log.exception("command.not_given_up", extra=fields(shard=self.shard))
+            return Settlement(Fate.GIVE_BACK, settlement.reason, LAST_PAUSE)
+        return Settlement(Fate.DONE, "worn_out")
 
     async def _settle(self, order: Order, settlement: Settlement) -> None:
         message = order.message
@@ -301,14 +406,15 @@ class ShardInbox:
                     await self._aws.run(queue.hold(self._url, [message.handle], settlement.pause))
         except (Unavailable, Contended) as error:
             # It is seen again when its visibility ends, and is then recognised as done.
-            log.warning("command.unsettled", extra=fields(shard=self._shard, cause=str(error)))
+            log.warning("command.unsettled", extra=fields(shard=self.shard, cause=str(error)))
         except Exception:
             # Likewise: one message must not end its shard, and with it the gateway.
-            log.exception("command.unsettled", extra=fields(shard=self._shard))
+            log.exception("command.unsettled", extra=fields(shard=self.shard))
         self._out_of_hand(message.handle)
 
     def _out_of_hand(self, handle: str) -> None:
         self._in_hand.pop(handle, None)
+        self._settled += 1
         if not self._in_hand:
             self._empty.set()
 
@@ -346,6 +452,7 @@ class ShardInbox:
     async def _give_back_rest(self) -> None:
         handles = list(self._in_hand)
         self._in_hand.clear()
+        self._empty.set()
         for n in range(0, len(handles), queue.LARGEST_BATCH):
             with suppress(Unavailable, Contended):
                 await self._aws.run(queue.hold(self._url, handles[n : n + queue.LARGEST_BATCH], 0))
@@ -355,7 +462,7 @@ class ShardInbox:
     ) -> None:
         command = order.command
         if isinstance(command, Malformed):
-            name, known = "unreadable", fields(reason=settlement.reason, shard=self._shard)
+            name, known = "unreadable", fields(reason=settlement.reason, shard=self.shard)
         else:
             name = str(command.__struct_config__.tag)
             known = fields(
@@ -369,6 +476,9 @@ class ShardInbox:
         word = outcome or settlement.fate.value
         self._metrics.commands.labels(command=name, outcome=word).inc()
         match settlement.fate:
+            case Fate.DONE if settlement.reason:
+                self._metrics.refused.labels(reason=settlement.reason).inc()
+                log.error("command.given_up", extra=known)
             case Fate.DONE:
                 log.info("command.carried_out", extra=known)
             case Fate.PARK:

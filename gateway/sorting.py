@@ -16,6 +16,8 @@ from shared.queue import Received
 FIRST_PAUSE: Final = 2
 """Seconds before a command is seen again that failed because of us; doubled every time."""
 LONGEST_PAUSE: Final = 60
+LAST_PAUSE: Final = 3600
+"""Likewise, where a command is about to be moved away and not even that could be recorded."""
 
 
 class Fate(StrEnum):
@@ -64,6 +66,14 @@ def sort(fault: Exception | None, count: int) -> Settlement:
             reason = "defect"
     pause = min(FIRST_PAUSE * 2 ** min(max(count, 1) - 1, 10), LONGEST_PAUSE)
     return Settlement(Fate.GIVE_BACK, reason, pause)
+
+
+def worn(settlement: Settlement, count: int, receives: int) -> bool:
+    """Whether a command is to be given back that its queue gives out only `receives` times.
+
+    The last time but one is ours: the last is kept for a gateway that dies over it.
+    """
+    return settlement.fate is Fate.GIVE_BACK and count >= receives - 1
 
 
 def groups(orders: Iterable[Order]) -> list[list[Order]]:

@@ -222,9 +222,14 @@ class Supervisor:
         return self._house.watches
 
     @property
-    def set_aside(self) -> int:
-        """Events the table refused, since this gateway started."""
-        return self._house.aside.count
+    def zygotes(self) -> Mapping[str, int]:
+        """Zygotes that were replaced, by what became of them."""
+        return self._house.nursery.replaced
+
+    @property
+    def aside(self) -> Aside:
+        """Events the table refused."""
+        return self._house.aside
 
     def snapshot(self) -> list[HostStatus]:
         """Every session held here."""
@@ -264,11 +269,13 @@ class Supervisor:
         if self._group is None:
             raise AssertionError("unreachable: sessions are held while the supervisor runs")
         self._keepers[keeper.session.id] = keeper
+        self._house.aside.heed(keeper.session)
         self._group.create_task(self._keep(keeper), name=f"session {keeper.session.id}")
 
     def _forget(self, keeper: Keeper) -> None:
         if self._keepers.get(keeper.session.id) is keeper:
             del self._keepers[keeper.session.id]
+            self._house.aside.leave(keeper.session.id)
 
     async def _end(self, keeper: Keeper, stop: Stop) -> None:
         keeper.stop(stop)

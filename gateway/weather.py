@@ -26,6 +26,8 @@ class Weather:
         self._held = held
         self._spacing = spacing
         self._waiting: dict[SessionId, Callable[[], None]] = {}
+        self._sleep = False
+        """Whether some wait for long, until they are woken."""
 
     def missed(self, session_id: SessionId, wake: Callable[[], None]) -> None:
         """A dial did not come through; `wake` is called when others do again."""
@@ -37,9 +39,10 @@ class Weather:
 
     def reached(self, session_id: SessionId) -> None:
         """WhatsApp answered a session: where it was away, that is news for the others."""
-        foul = self.foul
+        news = self.foul or self._sleep
         self.left(session_id)
-        if foul:
+        if news:
+            self._sleep = False
             woken, self._waiting = self._waiting, {}
             for wake in woken.values():
                 wake()
@@ -54,11 +57,13 @@ class Weather:
         """How many sessions did not get through."""
         return len(self._waiting)
 
-    def pause(self, failures: int, jitter: float) -> float:
+    def pause(self, session_id: SessionId, failures: int, jitter: float) -> float:
         """Seconds until a session that failed so often in a row dials again.
 
+        One that failed otherwise than by a dial nobody would wake, so it waits its own time.
         `jitter` is uniform in [0, 1).
         """
-        if self.foul:
+        if session_id in self._waiting and self.foul:
+            self._sleep = True
             return len(self._waiting) * self._spacing * (0.5 + jitter)
         return pause(failures, jitter)

@@ -30,6 +30,9 @@ class Places(msgspec.Struct, frozen=True):
     command_dead_url: str = ""
     """The command queues' dead-letter queue: refused commands are parked there. Where it is empty,
     they stay in their queue until its redrive policy moves them."""
+    command_receives: int = 100
+    """How often a command queue gives out a command before it moves it to the dead-letter queue:
+    its `maxReceiveCount`."""
     delivery_queue_url: str = ""
     media_bucket: str = ""
     shards: int = 16

@@ -30,6 +30,8 @@ class Received:
     count: int
     """How often it was received, this time included."""
     group: str
+    sent_at: int = 0
+    """When it was put into the queue, by SQS's clock (ms)."""
 
 
 def send_command(shard: int, session_id: SessionId, command_id: CommandId, text: str) -> Op[None]:
@@ -90,7 +92,11 @@ def receive(
         "QueueUrl": queue_url,
         "WaitTimeSeconds": wait,
         "MaxNumberOfMessages": limit,
-        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
+        "MessageSystemAttributeNames": [
+            "ApproximateReceiveCount",
+            "MessageGroupId",
+            "SentTimestamp",
+        ],
     }
     if visibility is not None:
         request["VisibilityTimeout"] = visibility
@@ -109,6 +115,7 @@ def _received(message: dict[str, Any]) -> Received:
         handle=message["ReceiptHandle"],
         count=int(attributes.get("ApproximateReceiveCount", 1)),
         group=attributes.get("MessageGroupId", ""),
+        sent_at=int(attributes.get("SentTimestamp", 0)),
     )
 
 

@@ -1,5 +1,6 @@
 """The README is held to the code where it can be."""
 
+import re
 from pathlib import Path
 
 from shared.session import REASONS, STATES, TRANSITIONS, SessionState, Trigger
@@ -73,3 +74,13 @@ def test_states_and_reasons_in_the_readme_are_those_of_the_api() -> None:
 
     assert states() in text
     assert reasons() in text
+
+
+def test_metrics_in_the_readme_have_the_names_the_gateway_shows() -> None:
+    """Whoever copies a name into an alarm finds it: a counter's ends in `_total`."""
+    code = "".join(path.read_text() for path in (README.parent / "gateway").glob("*.py"))
+    names = set(re.findall(r'"(zapgate_[a-z_]+)"', code))
+    counters = set(re.findall(r'Counter(?:MetricFamily,|\()\s*"(zapgate_[a-z_]+)"', code))
+    shown = names - counters | {f"{name}_total" for name in counters}
+
+    assert set(re.findall(r"`(zapgate_[a-z_]+)", README.read_text())) <= shown

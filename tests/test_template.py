@@ -119,12 +119,25 @@ def test_every_queue_is_watched(resources: dict[str, Resource]) -> None:
     assert len(watched) == len(of_type(resources, "AWS::SQS::Queue"))
 
 
-def test_a_shard_that_nobody_holds_is_watched(resources: dict[str, Resource]) -> None:
-    """The line that gateways log is counted, and the count sets off an alarm."""
-    (counted,) = of_type(resources, "AWS::Logs::MetricFilter").values()
-    (metric,) = counted["MetricTransformations"]
-    assert '"shards.unheld"' in counted["FilterPattern"]
-    assert resources["ShardsUnheldAlarm"]["Properties"]["MetricName"] == metric["MetricName"]
+@pytest.mark.parametrize(
+    ("counted", "fact"),
+    [("ShardsUnheld", "shards.unheld"), ("GatewayStandsStill", "watch.stepped_in")],
+)
+def test_what_gateways_log_of_trouble_is_watched(
+    resources: dict[str, Resource], counted: str, fact: str
+) -> None:
+    """The line is counted, and the count sets off an alarm."""
+    (found,) = (
+        each
+        for each in of_type(resources, "AWS::Logs::MetricFilter").values()
+        if f'"{fact}"' in each["FilterPattern"]
+    )
+    (metric,) = found["MetricTransformations"]
+    alarm = resources[f"{counted}Alarm"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == (
+        metric["MetricNamespace"],
+        metric["MetricName"],
+    )
 
 
 def test_the_most_shards_fit_a_stack(template: dict[str, Any]) -> None:
@@ -239,6 +252,18 @@ def test_a_database_takes_the_place_of_the_file_system(resources: dict[str, Reso
     assert actions(resources, "GatewayDatabase") == {"secretsmanager:GetSecretValue"}
     door = resources["DatabaseDoor"]["Properties"]
     assert (door["FromPort"], door["CidrIp"]) == (5432, {"Ref": "VpcCidr"})
+
+
+def test_the_gateway_knows_when_a_command_is_moved_away(resources: dict[str, Resource]) -> None:
+    """It settles a message before its queue gives it up."""
+    told = environments(resources)["gateway"]["ZAPGATE_COMMAND_RECEIVES"]
+    counts = {
+        properties["RedrivePolicy"]["maxReceiveCount"]
+        for name, properties in of_type(resources, "AWS::SQS::Queue").items()
+        if name.startswith("CommandQueue")
+    }
+    assert counts == {int(told)}
+    assert Settings().command_receives == int(told)
 
 
 def test_the_planes_agree_on_where_things_are(resources: dict[str, Resource]) -> None:

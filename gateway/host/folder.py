@@ -6,20 +6,20 @@ The lock SQLite keeps on the journal makes a second owner fail rather than share
 import os
 import shutil
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from gateway.host.store import Damaged, Row, StoreFailed, Unreadable, Value
+from gateway.host.store import LARGEST_ASIDE, Damaged, Row, StoreFailed, Unreadable, Value
 from shared.env import JournalMode
 
 CREDENTIALS: Final = "device.db"
 """The library's file."""
 JOURNAL: Final = "journal.db"
 ASIDE: Final = "aside.jsonl"
-"""Events that the table refused."""
+"""Events that the table refused, a line each."""
 
 _BUSY_MILLIS: Final = 5_000
 _SENT_WITH: Final = "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?"
@@ -86,10 +86,36 @@ class Folder:
             raise StoreFailed(error) from error
 
     def set_aside(self, line: bytes) -> None:
+        self._append(self.path / ASIDE, line + b"\n")
+
+    def aside(self) -> list[bytes]:
         try:
-            descriptor = os.open(self.path / ASIDE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            return (self.path / ASIDE).read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreFailed(error) from error
+
+    def leave_aside(self, lines: Sequence[bytes]) -> None:
+        path = self.path / ASIDE
+        fresh = path.with_suffix(".new")
+        try:
+            fresh.unlink(missing_ok=True)
+            if lines:
+                self._append(fresh, b"".join(line + b"\n" for line in lines))
+                fresh.replace(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreFailed(error) from error
+
+    def _append(self, path: Path, text: bytes) -> None:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with open(descriptor, "ab") as file:  # noqa: PTH123 (a descriptor: the mode is given above)
-                file.write(line + b"\n")
+                if file.tell() + len(text) > LARGEST_ASIDE:
+                    raise StoreFailed("as much is set aside as may be")
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO, assert_never, cast
 
-from gateway.changes import NOT_REMOVED, Change
+from gateway.changes import LOGGED_OUT, STOPPED, UNREMOVED, Change
 from gateway.channel import TO_HOST, Channel, over
 from gateway.frames import (
     Begin,
@@ -471,16 +471,16 @@ class Host:
             await self._intake.quiet()
         if stop is not None:
             await _within(SEND_GRACE, self._sender.idle.wait())
-            detail = None
+            logged_out = LOGGED_OUT
             if stop.log_out:
-                detail = await self._log_out()
+                logged_out = await self._log_out()
             if self._connected.is_set():
                 await _within(DISCONNECT_LIMIT, self._line().disconnect())
                 await self._intake.quiet()
             if not stop.quiet:
                 self._journal.release_all(clock.millis())
             if stop.log_out:
-                self._journal.change(_logged_out(detail), clock.millis())
+                self._journal.change(logged_out, clock.millis())
             elif not stop.quiet:
                 self._journal.change(STOPPED, clock.millis())
         self._wake.set()
@@ -490,8 +490,8 @@ class Host:
     def _farewell(self, stop: Stop | None) -> Farewell:
         return Farewell(asked=stop is not None, watch=None if stop is not None else self._watch)
 
-    async def _log_out(self) -> str | None:
-        """Remove the device from the account; in words why not, if that failed."""
+    async def _log_out(self) -> Change:
+        """Remove the device from the account; what became of that."""
         until = time.monotonic() + LOGIN_TO_LEAVE
         while (  # noqa: ASYNC110 (any of three may happen, one of them on no event of ours)
             time.monotonic() < until
@@ -501,12 +501,12 @@ class Host:
         ):
             await asyncio.sleep(LOOK)
         if not self._connected.is_set():
-            return None if self._waits_for_phone else NOT_REMOVED
+            return LOGGED_OUT if self._waits_for_phone else UNREMOVED
         try:
             await asyncio.wait_for(self._line().log_out(), LOG_OUT_LIMIT)
         except (TimeoutError, NotRemoved):
-            return NOT_REMOVED
-        return None
+            return UNREMOVED
+        return LOGGED_OUT
 
     async def _flushed(self) -> None:
         while (  # noqa: ASYNC110 (only on the way out)
@@ -517,11 +517,6 @@ class Host:
 
 _STILL_OPEN: Final = {Watch.SILENCE, Watch.DEAF}
 """Watches that end a host whose connection may still be, or be again, a good one."""
-STOPPED: Final = Change(trigger=Trigger.STOP, reason=Reason.STOPPED_BY_TENANT)
-
-
-def _logged_out(detail: str | None) -> Change:
-    return Change(trigger=Trigger.LOG_OUT, reason=Reason.LOGGED_OUT_BY_TENANT, detail=detail)
 
 
 async def _within(seconds: float, work: Awaitable[object]) -> None:

@@ -11,7 +11,7 @@ frozen; so an owner of a later lease ends those of earlier ones.
 import hashlib
 import re
 import select
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import psycopg
 from psycopg.abc import PQGen
 
-from gateway.host.store import Row, StoreFailed, Unreadable, Value
+from gateway.host.store import LARGEST_ASIDE, Row, StoreFailed, Unreadable, Value
 from shared.errors import Misconfigured
 from shared.ids import SessionId
 
@@ -51,7 +51,8 @@ another language than English is waited for instead."""
 _VERSION_TABLE: Final = "CREATE TABLE whatsmeow_version (version INTEGER, compat INTEGER)"
 """whatsmeow asks for this table by its name alone, finds that of any schema, and then reads its
 own (dbutil's `TableExists`). An empty one is to it a store that is to be made."""
-_ASIDE: Final = "CREATE TABLE aside (line TEXT NOT NULL)"
+_ASIDE: Final = "CREATE TABLE aside (number BIGSERIAL PRIMARY KEY, line TEXT NOT NULL)"
+_KEEP: Final = "INSERT INTO aside (line) VALUES (%s)"
 
 _WORD: Final = r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -233,7 +234,22 @@ class Schema:
 
     def set_aside(self, line: bytes) -> None:
         with closing(self._connect()) as connection, _ours():
-            connection.execute("INSERT INTO aside VALUES (%s)", (line.decode(),))
+            full = "SELECT coalesce(sum(octet_length(line)), 0) > %s FROM aside"
+            if connection.execute(full, (LARGEST_ASIDE - len(line),)).fetchone() == (True,):
+                raise StoreFailed("as much is set aside as may be")
+            connection.execute(_KEEP, (line.decode(),))
+
+    def aside(self) -> list[bytes]:
+        with closing(self._connect()) as connection, _ours():
+            if connection.execute("SELECT to_regclass('aside')").fetchone() == (None,):
+                return []
+            rows = connection.execute("SELECT line FROM aside ORDER BY number").fetchall()
+        return [str(line).encode() for (line,) in rows]
+
+    def leave_aside(self, lines: Sequence[bytes]) -> None:
+        with closing(self._connect()) as connection, _ours(), connection.transaction():
+            connection.execute("DELETE FROM aside")
+            connection.cursor().executemany(_KEEP, [(line.decode(),) for line in lines])
 
     def _connect(self) -> Connection:
         return self._server.connect(self._schema, sync=self._sync)

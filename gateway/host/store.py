@@ -4,12 +4,16 @@
 and when, is the ledger's and the journal's; here is only what differs between the two.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from shared.errors import Unavailable, ZapgateError
 
 EXIT_STORE: Final = 74
 """EX_IOERR: a host whose journal cannot be written may take no further event, and ends."""
+
+LARGEST_ASIDE: Final = 64 * 1024 * 1024
+"""Bytes that are set aside: then the journal keeps what is refused, and whatever follows that."""
 
 Value = str | int | bytes | None
 Row = tuple[Any, ...]
@@ -109,5 +113,16 @@ class Store(Protocol):
         ...
 
     def set_aside(self, line: bytes) -> None:
-        """Keep a line of JSON for people to find; it is on the disk then. Raises StoreFailed."""
+        """Keep a line of JSON; it is on the disk then.
+
+        Raises StoreFailed, also where LARGEST_ASIDE is reached.
+        """
+        ...
+
+    def aside(self) -> list[bytes]:
+        """The lines kept, in order. Raises StoreFailed."""
+        ...
+
+    def leave_aside(self, lines: Sequence[bytes]) -> None:
+        """Keep these lines in place of those that are. Raises StoreFailed."""
         ...

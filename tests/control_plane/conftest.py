@@ -132,6 +132,7 @@ class Tenant(Api):
         state: SessionState,
         reason: Reason | None = None,
         detail: str | None = None,
+        until: int | None = None,
     ) -> None:
         at = clock.millis() + 1
         seen = Observation(
@@ -140,6 +141,7 @@ class Tenant(Api):
             epoch=self.epoch,
             reason=reason,
             detail=detail,
+            until=until,
             connected_at=at if state is SessionState.CONNECTED else None,
             unlinked=unlinked(state, reason),
         )

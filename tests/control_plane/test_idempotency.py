@@ -189,8 +189,11 @@ def test_a_malformed_key_is_refused(key: str) -> None:
 
 
 def test_a_malformed_key_is_a_problem(tenant: Tenant) -> None:
-    """And it is answered as one."""
-    assert keyed(tenant, "x" * 256, {"name": "x"}).status_code == 400
+    """And it is answered as one, which says what a key is."""
+    refused = keyed(tenant, "x" * 256, {"name": "x"})
+
+    assert refused.status_code == 400
+    assert "1 to 255 printable" in refused.json()["detail"]
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255))

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from control_plane import attendance
 from control_plane.attendance import Attendance
 from shared import clock
+from shared.aws import Op
 from shared.commands import (
     DeleteSession,
     LogOutSession,
@@ -20,7 +22,8 @@ from shared.errors import Unavailable
 from shared.ids import SessionId, WorkerId
 from shared.session import REASONS, Reason, SessionState
 from shared.store import leases, sessions
-from shared.store.leases import Worker
+from shared.store.dynamo import Page
+from shared.store.leases import Lease, Worker
 from tests.control_plane.conftest import NUMBER, Tenant
 
 REST = (
@@ -205,6 +208,28 @@ def test_an_attendance_nobody_can_read_is_the_last_that_was_known() -> None:
     assert not Attendance(Away(), clock.millis).of(0)
 
 
+def test_who_asks_while_another_reads_gets_what_that_finds() -> None:
+    """After a quiet hour two ask at once: neither hears that nobody was there an hour ago."""
+    reading = threading.Event()
+
+    class Slow:
+        def run(self, op: Op[Any]) -> Any:
+            reading.set()
+            time.sleep(0.2)
+            if op.action == "query":
+                lease = Lease(shard=0, epoch=1, stamp="a", owner=WorkerId("wrk_here"))
+                return Page((lease,), None)
+            good_until = clock.millis() + clock.MINUTE
+            return Worker(worker=WorkerId("wrk_here"), stamp="a", good_until=good_until)
+
+    attending = Attendance(Slow(), clock.millis)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(attending.of, 0)
+        reading.wait()
+        second = threads.submit(attending.of, 0)
+        assert (first.result(), second.result()) == (True, True)
+
+
 def test_a_detail_is_said_behind_the_reason(tenant: Tenant) -> None:
     """What is known beyond the reason, until the state changes."""
     session_id = tenant.session(SessionState.CONNECTED)
@@ -309,6 +334,18 @@ def test_a_refusal_says_each_thing_once(tenant: Tenant) -> None:
         "The session is stopped. You stopped it. Start it to connect again; no pairing is needed."
     )
     assert stopped == "The session is stopped. There is nothing to stop."
+
+
+def test_a_refusal_during_a_ban_says_until_when(tenant: Tenant) -> None:
+    """The reason's words speak of `until`, so the problem has it."""
+    session_id = tenant.session(SessionState.CONNECTED)
+    until = clock.millis() + 60_000
+    tenant.observe(session_id, SessionState.BANNED, Reason.TEMPORARILY_BANNED, until=until)
+
+    problem = tenant.post(f"/v1/sessions/{session_id}/messages", {"to": NUMBER, "text": "x"}).json()
+
+    assert "`until`" in problem["detail"]
+    assert problem["until"] == tenant.get(f"/v1/sessions/{session_id}").json()["until"] is not None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Requests as they go out: our own encoding of them beside botocore's."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,16 +8,19 @@ import pytest
 from botocore.serialize import create_serializer  # pyright: ignore[reportUnknownVariableType] (botocore has no types)
 from botocore.session import Session as Botocore
 
+from gateway import aws as aws_module
 from gateway.aws import AGENT, Aws, Plain
-from shared import queue
+from shared import clock, queue
 from shared.aws import Op
 from shared.delivery import Delivery, DeliveryState
 from shared.env import Places
+from shared.errors import Unavailable
 from shared.ids import CommandId, EndpointId, EventId, SessionId, TenantId, WorkerId
 from shared.message import MessageStatus
 from shared.store import deliveries, dynamo, events, leases, limits, messages, webhooks
 from shared.store.messages import Progress
 from tests.gateway.conftest import World
+from tests.gateway.waiting import until
 
 PLACES = Places(command_queue_url="https://q/{shard}.fifo", delivery_queue_url="https://q/d")
 TENANT, SESSION, ENDPOINT = TenantId("ten_1"), SessionId("ses_1"), EndpointId("ep_1")
@@ -121,3 +125,39 @@ def test_a_service_is_where_its_rules_say(
         request_context={},
     )
     assert ruled.url == client.meta.endpoint_url
+
+
+async def test_a_request_that_hangs_in_the_client_is_cut_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the client waits for, it is an outage like others, and it is counted."""
+    monkeypatch.setattr(aws_module, "HUNG_SECONDS", 2)
+
+    async def hang(**_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with Aws(world.settings) as aws:
+        monkeypatch.setattr(aws._clients["dynamodb"], "get_item", hang)  # pyright: ignore[reportPrivateUsage] (a test may break it inside)
+        with pytest.raises(Unavailable, match="hung"):
+            await aws.run(events.read_event(TENANT, EVENT.id))
+        assert aws.hung == {("dynamodb", "get_item"): 1}
+        await aws.renew("dynamodb")
+        assert await aws.run(events.read_event(TENANT, EVENT.id)) is None
+
+
+async def test_new_connections_leave_what_is_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll that others wait for ends as it would have; the old connections go some time later."""
+    url = world.settings.command_queue(0)
+    async with Aws(world.settings) as aws:
+        polling = asyncio.ensure_future(aws.run(queue.receive(url, 3)))
+        await until(lambda: aws.requests["sqs", "ReceiveMessage"] == 1)
+        await aws.renew("poll")
+        await aws.run(queue.send_command(0, SESSION, CommandId("cmd_1"), "text"))
+        (message,) = await polling
+        assert message.body == "text"
+        assert abs(clock.millis() - message.sent_at) < clock.MINUTE
+        monkeypatch.setattr(aws_module, "POLL_HUNG_SECONDS", -1)
+        await aws.renew("poll")
+        assert aws._retired == []  # pyright: ignore[reportPrivateUsage] (likewise)

@@ -267,3 +267,21 @@ async def test_a_taken_lease_is_noticed_at_the_renewal(world: World) -> None:
         await until(taken)
         await until(lambda: gateway.serving == {0, 1, 3}, LEASE * (REREAD_SHARE + 1))
         assert gateway.leaseholder.epoch(2) is None
+
+
+async def test_a_shard_can_be_passed_on(world: World) -> None:
+    """In order, to a gateway that is there; without another one it stays."""
+    first, second = Gateway(world.aws), Gateway(world.aws)
+    async with first.running():
+        await until(all_of(first))
+        assert not first.leaseholder.pass_on(0)
+        async with second.running():
+            await until(lambda: first.has == second.has == SHARDS / 2, 10)
+            shard = min(first.leaseholder.held())
+            assert first.leaseholder.pass_on(shard)
+            assert not first.leaseholder.pass_on(shard)
+            assert not second.leaseholder.pass_on(shard)
+            await until(lambda: shard in second.leaseholder.held())
+            assert shard in first.leaving
+            assert shard not in first.serving
+            assert second.leaseholder.moves["lost"] == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import nursery as nursery_module
 from gateway import zygote
 from gateway.frames import Begin, Pulse
 from gateway.host.life import EXIT_ALONE
@@ -85,6 +86,72 @@ async def test_a_host_that_cannot_be_forked_is_unborn(
     assert nursery.matter is None
     await other.channel.close()
     await child.channel.close()
+
+
+async def test_a_zygote_that_hangs_is_replaced_and_its_hosts_live_on(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts would die with it: it is kept for them, frozen as it is, and ends with the last."""
+    first, second = await nursery.fork(), await nursery.fork()
+    hung = nursery.pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)
+    monkeypatch.setattr(nursery_module, "FORK_LIMIT", 0.5)
+    others = await asyncio.gather(*(nursery.fork() for _ in range(3)))
+    assert nursery.pid not in {hung, None}
+    assert nursery.replaced == {"hung": 1}
+    assert nursery.matter is None
+    assert alive(hung)
+    assert all(alive(child.pid) for child in (first, second, *others))
+    first.kill()
+    assert await first.ended() is None, "nobody is there to report its status"
+    assert alive(hung)
+    second.kill()
+    await until_gone(second.pid, hung)
+    assert all(alive(child.pid) for child in others)
+    for child in (first, second, *others):
+        await child.channel.close()
+
+
+async def test_a_zygote_that_hangs_for_a_moment_does_no_harm(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host it forks when nobody waits any more ends by itself."""
+    child = await nursery.fork()
+    hung = nursery.pid
+    assert hung is not None
+    os.kill(hung, signal.SIGSTOP)
+    monkeypatch.setattr(nursery_module, "FORK_LIMIT", 0.5)
+    other = await nursery.fork()
+    os.kill(hung, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while len(children(hung)) != 1:
+            await asyncio.sleep(0.02)
+    assert alive(child.pid)
+    child.kill()
+    assert await child.ended() in {None, -signal.SIGKILL}, "it may be gone before it reports"
+    await until_gone(hung)
+    for each in (child, other):
+        await each.channel.close()
+
+
+async def test_a_zygote_that_was_killed_is_replaced(nursery: Nursery) -> None:
+    """Its hosts die with it and are noticed; the next host comes from another zygote."""
+    child = await nursery.fork()
+    killed = nursery.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await child.ended() is None
+    other = await nursery.fork()
+    assert nursery.replaced == {"ended": 1}
+    assert nursery.pid not in {killed, None}
+    await child.channel.close()
+    await other.channel.close()
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def _without_descriptor(to: socket.socket, packets: list[bytes], _: list[int]) -> None:

@@ -9,9 +9,10 @@ from gateway import bans as bans_module
 from shared import clock
 from shared.commands import Command, DeleteSession, LogOutSession, ResetSession, StartSession
 from shared.commands import StopSession as Stop
+from shared.proxy import Proxy
 from shared.session import Desired, Reason, Session, SessionState, Trigger
 from shared.store import sessions
-from shared.store.sessions import Observation
+from shared.store.sessions import Changes, Observation
 from tests.gateway.conftest import World
 from tests.gateway.test_shard import Shard, base
 
@@ -184,6 +185,21 @@ async def test_many_restarts_are_one(world: World) -> None:
     await do(shard, msgspec.structs.replace(early[0], phone_number=NUMBER))
     await do(shard, msgspec.structs.replace(early[0], issued_at=clock.millis() + clock.MINUTE))
     assert len(shard.hosts.told) == 3
+
+
+async def test_many_changes_of_a_proxy_are_one(world: World) -> None:
+    """Those made before the host began are in it; one that is not in it makes it begin anew."""
+    session = await world.session(await world.tenant())
+    shard = Shard(world)
+    redials = [StartSession(**base(session), redial=True) for _ in range(3)]
+    for command in redials:
+        await do(shard, command)
+    assert len(shard.hosts.told) == 1
+    changes = Changes(at=clock.millis(), proxy=Proxy(b"sealed", "http://proxy.example.com:1"))
+    await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
+    for command in redials:
+        await do(shard, command)
+    assert len(shard.hosts.told) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
 import pytest
 
 from gateway import recorder as recorders
-from gateway.aside import Aside
 from gateway.changes import Change, Mark, announce
 from gateway.frames import Entry
-from gateway.host.folder import ASIDE, Folder
 from gateway.recorder import BATCH, REFUSALS, Recorder
 from shared import clock, ids
 from shared.errors import Unavailable
@@ -122,21 +118,6 @@ async def test_an_entry_that_is_always_refused_stops_no_other() -> None:
     assert outbox.stored == [1, 2, 3, 5, 6, 7, 8]
     assert outbox.aside == [4]
     assert recorder.last == 8
-
-
-async def test_what_is_set_aside_is_on_the_disk_and_counted(tmp_path: Path) -> None:
-    """People find the event whole, with the reason; nobody else may read it."""
-    session = new_session()
-    aside = Aside(lambda _: Folder(tmp_path), clock.millis)
-    (entry,) = entries(session, 4, 4)
-    await aside.put(session, entry, ValueError("ValidationException"))
-    path = tmp_path / ASIDE
-    (line,) = path.read_bytes().splitlines()
-    found = msgspec.json.decode(line)
-    assert found["why"] == "ValueError: ValidationException"
-    assert found["entry"]["event"]["id"] == entry.event.id
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert aside.count == 1
 
 
 async def test_only_the_newest_pairing_is_shown() -> None:

@@ -1,6 +1,7 @@
 """The gateway as a process."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -13,8 +14,9 @@ import msgspec
 
 from gateway.__main__ import MISCONFIGURED
 from sandbox.aws import StackEnvironment
-from sandbox.processes import free_port, inherited
+from sandbox.processes import LEASH, free_port, inherited
 from tests.gateway.conftest import FreshStack
+from tests.gateway.freezer import between
 from tests.gateway.waiting import until
 from tests.postgres import DatabaseServer
 
@@ -57,7 +59,9 @@ async def started(environment: Mapping[str, str], devices: Path | str) -> AsyncG
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
+        LEASH,
+        str(os.getpid()),
+        "SIGKILL",
         "gateway",
         env={
             **inherited(),
@@ -98,6 +102,34 @@ async def test_gateways_share_the_shards_and_hand_them_over(
             await until(lambda: second.holds(4))
             assert await second.ready()
             code, _, _ = await second.told_to_stop()
+            assert code == 0
+
+
+OUTAGE = 8
+"""Seconds: more than two lease times."""
+
+
+async def test_an_outage_of_aws_is_told_and_kills_nobody(
+    fresh_stack: FreshStack, tmp_path: Path
+) -> None:
+    """`/readyz` says why, `/healthz` stays well all the time, and afterwards all is as before."""
+    stack: StackEnvironment = fresh_stack(Shards="2")
+    async with between(stack.environment["AWS_ENDPOINT_URL"]) as freezer:
+        environment = {**stack.environment, "AWS_ENDPOINT_URL": freezer.url}
+        async with started(environment, tmp_path) as gateway:
+            await until(gateway.ready, 20)
+            freezer.open.clear()
+            told: set[int] = set()
+            for _ in range(OUTAGE):
+                await asyncio.sleep(1)
+                assert await gateway.asked("/healthz") == (200, '{"status":"ok","reasons":{}}')
+                told.add((await gateway.asked("/readyz"))[0])
+            assert 503 in told
+            assert '"leases":"' in (await gateway.asked("/readyz"))[1]
+            freezer.open.set()
+            await until(gateway.ready, 30)
+            await until(lambda: gateway.holds(2))
+            code, _, _ = await gateway.told_to_stop()
             assert code == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from gateway import orders as orders_module
 from gateway import shard as shard_module
+from gateway import sorting
 from gateway.bans import Bans
 from gateway.changes import Change
 from gateway.inbox import Inbox
@@ -55,6 +56,7 @@ class Hosts:
         self.open = asyncio.Event()
         self.open.set()
         self.waiting = 0
+        self.connected = True
 
     async def start(
         self,
@@ -66,6 +68,8 @@ class Hosts:
     ) -> None:
         self.held[session.id] = session
         self.ordered[session.id] = ordered
+        if restart:
+            self.open.set()
         self.told.append(("start", session.id, session.epoch, phone_number, restart))
 
     async def stop(
@@ -107,7 +111,7 @@ class Hosts:
                 state=session.state,
                 pid=None,
                 pulse_age=None,
-                connected=True,
+                connected=self.connected,
                 sending_for=0,
                 journal_depth=0,
                 restarts=0,
@@ -440,6 +444,84 @@ async def test_our_fault_gives_a_message_back(
     assert shard.counted("zapgate_commands_refused_total") == 0
 
 
+async def test_a_message_never_vanishes_for_being_tried_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its queue moves it away it is told that it failed, and its host is replaced."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=4)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        sends, cursed = shard.hosts.send, send(session, "cursed")
+
+        async def fail(command: SendMessage, *, repeated: bool) -> None:
+            if command.message_id == cursed.message_id:
+                raise ZeroDivisionError
+            await sends(command, repeated=repeated)
+
+        monkeypatch.setattr(shard.hosts, "send", fail)
+        await shard.order(cursed)
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await shard.order(send(session, "fine"))
+        await until(lambda: shard.hosts.sent == [("fine", False)])
+        await until(shard.empty)
+        told = shard.hosts.told[1:]
+    assert told == [
+        ("stop", session.id, False, True),
+        ("refuse", cursed.message_id, FailureCode.NOT_CONNECTED),
+        ("start", session.id, 3, None, False),
+    ]
+    assert shard.counted('zapgate_commands_refused_total{reason="worn_out"}') == 1
+    assert await world.aws.run(queue.receive(world.settings.command_dead_url, 0)) == ()
+
+
+async def test_an_order_that_is_tried_too_often_is_parked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason beside it; the session's row still says that it is pending."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=3)
+    async with served(world) as shard:
+        session = await running(world, shard)
+
+        async def fail(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(shard.hosts, "stop", fail)
+        await shard.order(LogOutSession(**base(session)))
+        await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
+        await until(shard.empty)
+        monkeypatch.undo()
+    (parked,) = await world.aws.run(queue.receive(world.settings.command_dead_url, 1))
+    assert "log_out" in parked.body
+
+
+async def test_what_cannot_be_told_that_it_failed_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the table is away, the message is put off for long rather than lost."""
+    monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
+    world.settings = msgspec.structs.replace(world.settings, command_receives=2)
+    run, pauses = world.aws.run, list[int]()
+
+    async def away(op: Op[Any]) -> Any:
+        if op.action == "get_item":
+            raise Unavailable(op.service, op.action, "test")
+        if op.action == "change_message_visibility_batch":
+            entries = op.params(world.settings)["Entries"]
+            pauses.extend(entry["VisibilityTimeout"] for entry in entries)
+        return await run(op)
+
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.faults = [ZeroDivisionError()]
+        monkeypatch.setattr(world.aws, "run", away)
+        await shard.order(send(session))
+        await until(lambda: sorting.LAST_PAUSE in pauses)
+        monkeypatch.undo()
+    assert not any(told[0] == "refuse" for told in shard.hosts.told)
+
+
 async def test_overtaken_commands_do_nothing(world: World) -> None:
     """The row says what is wanted now: a late start or stop is not obeyed."""
     tenant_id = await world.tenant()
@@ -462,6 +544,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
     ]
     async with served(world) as shard:
         session = await running(world, shard)
+        before = len(shard.hosts.told)  # the shard may have begun it before its order did
         kept = Proxy(b"sealed", "http://proxy.example.com:1")
         changes = Changes(at=clock.millis(), proxy=kept)
         await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
@@ -469,7 +552,7 @@ async def test_a_session_that_runs_dials_anew(world: World) -> None:
             await shard.order(StartSession(**base(each), redial=True))
         await until(lambda: shard.counted('zapgate_commands_total{command="session.start') == 4)
         # It was never connected: a code is asked for again.
-        assert shard.hosts.told[1:] == [("start", session.id, 3, session.phone_number, True)]
+        assert shard.hosts.told[before:] == [("start", session.id, 3, session.phone_number, True)]
         assert not any(shard.hosts.holds(each.id) for each in resting)
 
 
@@ -515,6 +598,36 @@ async def test_a_stop_behind_a_message_that_waits_is_obeyed(
         await until(shard.empty)
 
 
+@pytest.mark.parametrize("by", ["proxy", "restart"])
+async def test_what_mends_a_connection_need_not_wait_behind_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """They wait for the connection, and the order that mends it is behind them in the queue."""
+    monkeypatch.setattr(shard_module, "LOOK", 0.2)
+    async with served(world) as shard:
+        session = await running(world, shard)
+        shard.hosts.open.clear()
+        shard.hosts.connected = False
+        await shard.order(send(session))
+        await until(lambda: shard.hosts.waiting == 1)
+        await asyncio.sleep(1)
+        assert len(shard.hosts.told) == 1
+        now = clock.millis()
+        if by == "proxy":
+            changes = Changes(at=now, proxy=Proxy(b"sealed", "http://proxy.example.com:1"))
+            await world.aws.run(sessions.change(session.tenant_id, session.id, changes))
+        else:
+            await world.aws.run(
+                sessions.desire(session.tenant_id, session.id, Desired.RUNNING, now)
+            )
+        again = StartSession(**base(session), restart=by == "restart", redial=by == "proxy")
+        await shard.order(again)
+        await until(lambda: shard.hosts.sent == [("hello", False)])
+        assert shard.hosts.told[1] == ("start", session.id, 3, None, True)
+        await until(shard.empty)
+        assert len(shard.hosts.told) == 2
+
+
 async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
     """Wanted sessions are started, ended ones are not, half-deleted ones are finished."""
     tenant_id = await world.tenant()
@@ -536,6 +649,24 @@ async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
         assert await world.aws.run(sessions.read(tenant_id, deleted.id)) is None
         assert not shard.hosts.holds(banned.id)
         assert not shard.hosts.holds(stopped.id)
+
+
+async def test_a_session_that_cannot_be_read_is_brought_up_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is away for a moment must not leave it down until somebody orders something."""
+    run, faults = world.aws.run, ["ThrottlingException", "InternalServerError"]
+
+    async def away(op: Op[Any]) -> Any:
+        if op.action == "get_item" and faults:
+            raise Unavailable("dynamodb", "get_item", faults.pop())
+        return await run(op)
+
+    session = await world.session(await world.tenant(), state=SessionState.CONNECTED)
+    monkeypatch.setattr(world.aws, "run", away)
+    async with served(world) as shard:
+        await until(lambda: shard.hosts.holds(session.id))
+        assert faults == []
 
 
 async def test_a_deleted_session_leaves_nothing(world: World) -> None:

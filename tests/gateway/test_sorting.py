@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sorting import LONGEST_PAUSE, Fate, Order, Settlement, groups, runs, sort
+from gateway.sorting import LONGEST_PAUSE, Fate, Order, Settlement, groups, runs, sort, worn
 from shared.commands import Command, PurgeTenant, SendMessage, StartSession, StopSession
 from shared.errors import Contended, Expired, Foreign, Forged, Malformed, NotHeld, Unavailable
 from shared.ids import CommandId, MessageId, SessionId, TenantId
@@ -52,6 +52,14 @@ KINDS: list[Command] = [
 def test_where_a_failure_fell_decides(fault: Exception | None, settlement: Settlement) -> None:
     """What is wrong with a command is parked, what went wrong with us is given back."""
     assert sort(fault, 1) == settlement
+
+
+@given(st.integers(1, 200), st.integers(2, 200))
+def test_a_command_is_worn_one_receive_before_it_is_moved_away(count: int, receives: int) -> None:
+    """And only if it would be given back once more."""
+    assert worn(sort(NotHeld(), count), count, receives) is (count >= receives - 1)
+    assert not worn(sort(None, count), count, receives)
+    assert not worn(sort(Foreign(), count), count, receives)
 
 
 @given(st.integers(-1, 10_000))

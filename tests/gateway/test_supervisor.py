@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway.aside import Aside
+from gateway.changes import NOT_REMOVED
 from gateway.frames import Entry
 from gateway.gate import Gate
 from gateway.host.folder import Folder
@@ -20,17 +21,17 @@ from gateway.host.store import StoreFailed
 from gateway.house import House, last_words
 from gateway.keeper import Keeper
 from gateway.limits import Limits
-from gateway.nursery import Nursery
+from gateway.nursery import Nursery, Unborn
 from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
 from gateway.weather import FEW, Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
 from shared.errors import Malformed, NotHeld
-from shared.events import MessageUncertain
+from shared.events import MessageUncertain, SessionLoggedOut
 from shared.ids import EventId, SessionId, TenantId
 from shared.message import OnUncertain
-from shared.session import Session
+from shared.session import Session, SessionState
 from tests.gateway.gateway import new_session, order
 from tests.gateway.waiting import until
 
@@ -167,6 +168,40 @@ async def test_a_session_survives_a_defect_of_ours(
         assert here.holds(session.id)
         released.set()
         await here.close()
+
+
+async def test_who_could_not_log_out_is_told_that_the_phone_lists_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order came between two hosts: nobody asked WhatsApp to remove anything."""
+    tried, recorded = asyncio.Event(), list[Entry]()
+
+    async def fork(_: Nursery) -> None:
+        tried.set()
+        raise Unborn("there is no host")
+
+    async def record(_: Session, entries: Sequence[Entry]) -> None:
+        recorded.extend(entries)
+
+    monkeypatch.setattr(Nursery, "fork", fork)
+    here = Supervisor(
+        settings=Settings(device_store=str(tmp_path)),
+        record=record,
+        offer=_never,
+        store_away=_never,
+        now=clock.millis,
+        until=lambda _: 1e9,
+    )
+    session = msgspec.structs.replace(new_session(), state=SessionState.CONNECTED, connected_at=5)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.run())
+        await here.start(session)
+        await tried.wait()
+        await here.stop(session.id, log_out=True)
+        await here.close()
+    last = recorded[-1].event
+    assert isinstance(last, SessionLoggedOut)
+    assert last.data.detail == NOT_REMOVED
 
 
 async def test_a_closing_gateway_starts_nothing(tmp_path: Path) -> None:

@@ -44,7 +44,28 @@ def test_troubles_of_ones_own_are_not_mended_by_others() -> None:
     weather.reached(SessionId("ses_50"))
     assert woken == []
     assert weather.waiting == 8
-    assert weather.pause(1, 0.0) == 0.5
+    assert weather.pause(SessionId("ses_0"), 1, 0.0) == 0.5
+
+
+def test_only_who_will_be_woken_waits_for_long() -> None:
+    """One whose connection was lost, or whose proxy fails, is on no list: it dials by itself."""
+    weather, _ = missing(8, 10)
+    assert weather.foul
+    assert weather.pause(SessionId("ses_9"), 1, 0.0) == 0.5
+    weather.left(SessionId("ses_0"))
+    assert weather.pause(SessionId("ses_0"), 1, 0.0) == 0.5
+
+
+def test_who_waits_for_long_is_woken_though_many_came_meanwhile() -> None:
+    """A shard that was won makes those that do not get through a minority."""
+    held = 10
+    weather, woken = Weather(lambda: held), list[int]()
+    for each in range(8):
+        weather.missed(SessionId(f"ses_{each}"), lambda each=each: woken.append(each))
+    assert weather.pause(SessionId("ses_0"), 1, 0.0) > 2
+    held = 100
+    weather.reached(SessionId("ses_50"))
+    assert len(woken) == 8
 
 
 @given(st.integers(FEW, 1000), st.integers(1, 50), st.floats(0, 1, exclude_max=True))
@@ -53,7 +74,8 @@ def test_in_foul_weather_a_pause_grows_with_the_company(
 ) -> None:
     """So that together they dial as often as one alone would."""
     weather, _ = missing(number, number)
-    assert number * SPACING / 2 <= weather.pause(failures, jitter) <= number * SPACING * 1.5
+    seconds = weather.pause(SessionId("ses_0"), failures, jitter)
+    assert number * SPACING / 2 <= seconds <= number * SPACING * 1.5
 
 
 def test_hundreds_that_failed_together_dial_apart() -> None:
@@ -67,7 +89,7 @@ def test_hundreds_that_failed_together_dial_apart() -> None:
         now, each, failures = heapq.heappop(turns)
         dials.append(now)
         weather.missed(SessionId(f"ses_{each}"), lambda: None)
-        later = now + weather.pause(failures + 1, chance.random())
+        later = now + weather.pause(SessionId(f"ses_{each}"), failures + 1, chance.random())
         heapq.heappush(turns, (later, each, failures + 1))
     steady = [at for at in dials if at > 2 * LONGEST]
     seconds = [sum(start <= at < start + 1 for at in steady) for start in range(600, 3600)]
