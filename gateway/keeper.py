@@ -537,12 +537,13 @@ class Keeper:
         while True:
             try:
                 self._ahead, entries = await asyncio.to_thread(blocking)
-            except (OSError, StoreFailed, Damaged):
+            except (OSError, StoreFailed, Damaged) as error:
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
                 self.store_is_away = True
                 if self._stop is not None and failures > 1:
-                    self.unfinished = True
+                    # What is damaged stays so: a deletion that waits for it would wait for ever.
+                    self.unfinished = not isinstance(error, Damaged)
                     return
                 with suppress(Unavailable, Contended):
                     await self._house.store_away(self.session)

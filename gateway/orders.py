@@ -188,7 +188,7 @@ class Orders:
             await self._refuse(session, command, _WORN_OUT)
             if held:
                 with suppress(NotHeld):
-                    await self._start(session)
+                    await self._start(session, _unlinked_number(session))
 
     async def resume(self, session: Session) -> None:
         """Bring a session of a shard just won to what its tenant wants.

@@ -213,9 +213,11 @@ async def test_a_server_that_is_away_at_the_start_is_waited_for(
     async with gateway(network, url) as here:
         await here.supervisor.start(session)
         await until(lambda: session.id in here.stores_away)
+        assert here.supervisor.matter() == "1 of 1 cannot read the device store"
         await asyncio.to_thread(own_postgres.start)
         await control.create_person(ANNA, "Anna")
         pairing = await here.until(lambda: here.pairings[-1] if here.pairings else None)
+        assert here.supervisor.matter() is None
         await control.scan(ANNA, pairing.qr)
         await here.event(session, SessionConnected)
 

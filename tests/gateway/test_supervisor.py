@@ -170,6 +170,30 @@ async def test_a_session_survives_a_defect_of_ours(
         await here.close()
 
 
+async def test_a_session_whose_journal_is_damaged_can_be_deleted(tmp_path: Path) -> None:
+    """Nothing in it can be read any more, so nothing waits for it."""
+    session = new_session()
+    folder = tmp_path / session.tenant_id / session.id
+    folder.mkdir(parents=True)
+    (folder / "journal.db").write_bytes(b"no database" * 1000)
+    here = Supervisor(
+        settings=Settings(device_store=str(tmp_path)),
+        record=_never,
+        offer=_never,
+        store_away=lambda _: asyncio.sleep(0),
+        now=clock.millis,
+        until=lambda _: 1e9,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(here.run())
+        await here.start(session)
+        await until(lambda: here.matter() is not None)
+        await here.stop(session.id, log_out=True)
+        await here.erase(session)
+        assert not folder.exists()
+        await here.close()
+
+
 async def test_who_could_not_log_out_is_told_that_the_phone_lists_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
