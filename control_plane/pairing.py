@@ -97,7 +97,7 @@ async def start_pairing(
     def work() -> Answer[PairingOut]:
         plane = request.plane
         session = found(request, session_id)
-        if linked(session):
+        if linked(session) and session.desired is not Desired.DELETED:
             then = "" if session.state in ALIVE else ", or start it to connect"
             raise refused(session, f"Its number is linked; log it out first{then}.")
         now = plane.now()

@@ -150,6 +150,8 @@ class Keeper:
         )
         self._restarts = 0
         self._ended = False
+        self.store_is_away = False
+        """Its part of the device store could not be read when that was last tried."""
         self.unfinished = False
         """Whether it ended with something still to be journalled."""
         self._failures = 0
@@ -538,6 +540,7 @@ class Keeper:
             except (OSError, StoreFailed, Damaged):
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1
+                self.store_is_away = True
                 if self._stop is not None and failures > 1:
                     self.unfinished = True
                     return
@@ -545,6 +548,7 @@ class Keeper:
                     await self._house.store_away(self.session)
                 await self._nudged(pause(failures, random.random()))  # noqa: S311 (jitter)
             else:
+                self.store_is_away = False
                 self._recorder.take(entries)
                 return
 

@@ -155,6 +155,9 @@ class Supervisor:
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
             await asyncio.to_thread(self._house.store(session).erase)
+        if self._house.scratch is not None:
+            # What the library printed of it.
+            shutil.rmtree(self._house.scratch / session.id, ignore_errors=True)
         self._turns.pop(session.id, None)
 
     async def send(self, command: SendMessage, *, repeated: bool) -> None:
@@ -200,10 +203,14 @@ class Supervisor:
     def matter(self) -> str | None:
         """What is the matter with the hosts as a whole.
 
-        None can be made, most are silent, or most do not get through to WhatsApp.
+        None can be made, most cannot read their device store, do not get through to WhatsApp, or
+        are silent.
         """
         if self._house.nursery.matter is not None:
             return self._house.nursery.matter
+        away = sum(keeper.store_is_away for keeper in self._keepers.values())
+        if 2 * away > len(self._keepers):
+            return f"{away} of {len(self._keepers)} cannot read the device store"
         weather = self._house.weather
         if weather.foul:
             return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"

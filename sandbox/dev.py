@@ -67,9 +67,7 @@ async def _people(stack: Stack) -> None:
 def _guide(stack: Stack, tenant: Tenant) -> str:
     network = "WhatsApp itself"
     if stack.network is not None:
-        network = (
-            f"{stack.network.control_url}      its own entry, a proxy: {stack.network.proxy_url}"
-        )
+        network = f"{stack.control_url}      its own entry, a proxy: {stack.network.proxy_url}"
     return f"""
   API            {stack.api_url}/v1       documentation at {stack.api_url}/docs
   tenant         {tenant.id}

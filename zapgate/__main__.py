@@ -119,7 +119,9 @@ def sandbox(home: Path, proxy_port: int, control_port: int, server_port: int) ->
 def bench(home: Path, rounds: int, figures: tuple[str, ...], sessions: str, **long: Any) -> None:
     """Measure, as ratios to bare loops in the same run.
 
-    FIGURES: which ones; all if none, but for density and sharing, which take long.
+    FIGURES: latency, throughput, memory, cpu, cold, start, requests, fleet, and webhooks, which is
+    deliveries, first-byte, neighbours and owed; all if none. Only if named, because they take long:
+    density and sharing.
     """
     from sandbox.bench import run  # noqa: PLC0415
     from sandbox.bench.options import Options, steps  # noqa: PLC0415
@@ -146,9 +148,18 @@ def bench(home: Path, rounds: int, figures: tuple[str, ...], sessions: str, **lo
     show_default=True,
     help="Seconds between two texts of a session, each way.",
 )
-@click.option("--faults", default="", help="Kinds to choose from, between commas; all if none.")
 @click.option(
-    "--bound", type=float, default=1.5, show_default=True, help="Lease times a recovery may take."
+    "--faults",
+    default="",
+    help="Kinds to choose from, between commas: kill, term, freeze, cut-off, host, table, queue, "
+    "network, unreached; all if none.",
+)
+@click.option(
+    "--bound",
+    type=click.FloatRange(0, min_open=True),
+    default=1.5,
+    show_default=True,
+    help="Lease times a recovery may take.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was proved as JSON.")
 def chaos(home: Path, **how: Any) -> None:

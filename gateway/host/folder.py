@@ -61,7 +61,9 @@ class Folder:
         return Sqlite(self.path / JOURNAL, mode=self._mode, sync=self._sync)
 
     def whatsapp_id(self, secret: bytes) -> str | None:
-        uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro"
+        # A host asks while the library has the file open, with an SQLite of its own. Ours sees no
+        # locks of our own process, and would take the shared index for a dead one and cut it off.
+        uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro&readonly_shm=1"
         try:
             with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as db:
                 if db.execute(_DEVICES).fetchone() == (0,):

@@ -141,7 +141,9 @@ def test_a_deleted_session_takes_no_other_order(tenant: Tenant) -> None:
 
     assert [type(each) for each in tenant.commands(session_id)] == [DeleteSession, DeleteSession]
     for order in ("start", "stop", "restart", "log_out", "reset", "pairing"):
-        assert tenant.post(f"/v1/sessions/{session_id}/{order}").status_code == 409
+        refused = tenant.post(f"/v1/sessions/{session_id}/{order}")
+        assert refused.status_code == 409
+        assert refused.json()["detail"].endswith("It is being deleted.")
     assert tenant.patch(f"/v1/sessions/{session_id}", {"name": "x"}).status_code == 409
 
 

@@ -171,11 +171,13 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
     await here.supervisor.send(order(session, BEN, "first"), repeated=False)
-    await control.fault(ANNA, faults.AckDelay(2))
+    # A pulse tells of a send up to a second late, and before the library has written it.
+    await control.fault(ANNA, faults.AckDelay(6))
     command = order(session, BEN, "second")
     async with asyncio.TaskGroup() as group:
         sending = group.create_task(here.supervisor.send(command, repeated=False))
         await here.until_sending(session)
+        await asyncio.sleep(0.5)
         os.kill(here.host(session), signal.SIGKILL)
         await sending
     uncertain = await here.event(session, MessageUncertain)

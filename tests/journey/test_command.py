@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sandbox.bench.main import FIGURES, TOGETHER
+from sandbox.chaos.options import Kind
 from sandbox.processes import free_port, inherited
 from shared.keyring import Keyring
 from tests.conftest import HOME
@@ -168,3 +171,13 @@ async def test_dev_says_where_everything_is_and_goes_without_a_trace(
     assert b"zg_live_" in said
     assert b"Traceback" not in said + rest
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "names"), [("bench", {*FIGURES, *TOGETHER}), ("chaos", set(Kind))]
+)
+def test_a_command_s_help_names_what_can_be_chosen(command: str, names: set[str]) -> None:
+    """Nobody has to guess one wrong to be told the right ones."""
+    said = set(re.findall(r"[a-z]+(?:-[a-z]+)?", invoke(command, "--help").output))
+
+    assert names <= said

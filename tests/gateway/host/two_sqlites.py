@@ -1,0 +1,48 @@
+"""Asks a folder for a send's id while another copy of SQLite writes to the file, in one process."""
+
+import ctypes
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+from gateway.host.folder import CREDENTIALS, Folder
+
+SECONDS = 2.0
+
+
+def main() -> None:
+    folder, library = Path(sys.argv[1]), Path(sys.argv[2])
+    copy = folder / "other.so"
+    shutil.copy(library, copy)
+    sqlite = ctypes.CDLL(str(copy))
+    db = ctypes.c_void_p()
+    assert sqlite.sqlite3_open(str(folder / CREDENTIALS).encode(), ctypes.byref(db)) == 0
+
+    def run(statement: str) -> None:
+        assert sqlite.sqlite3_exec(db, statement.encode(), None, None, None) == 0
+
+    run("PRAGMA journal_mode=WAL")
+    run("PRAGMA synchronous=OFF")
+    run("CREATE TABLE whatsmeow_device (jid)")
+    run("INSERT INTO whatsmeow_device VALUES (1)")
+    run("CREATE TABLE whatsmeow_message_secrets (message_id, key)")
+    over = threading.Event()
+    threading.Timer(SECONDS, over.set).start()
+
+    def write() -> None:
+        while not over.is_set():
+            run("INSERT INTO whatsmeow_message_secrets VALUES (0, x'00')")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    store = Folder(folder)
+    while not over.is_set():
+        assert store.whatsapp_id(b"none") is None
+    writer.join()
+    run("INSERT INTO whatsmeow_message_secrets VALUES ('3EB0', x'6f6e65')")
+    assert store.whatsapp_id(b"one") == "3EB0"
+
+
+if __name__ == "__main__":
+    main()
