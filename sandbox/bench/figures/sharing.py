@@ -7,9 +7,9 @@ the library dials. What counts is how often the process dies of it, with every s
 
 import asyncio
 import itertools
-import os
 import random
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -93,12 +93,11 @@ def left(pid: int) -> Left:
 
 async def measure(home: Path, options: Options, clockwork: Clockwork, say: Say) -> Result:
     clockwork.tick()
-    folder = home / "sharing" / str(os.getpid())
-    folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as rest:
+        folder = Path(rest.enter_context(tempfile.TemporaryDirectory(prefix="zapgate-sharing-")))
         network = await rest.enter_async_context(run_network_apart(folder / "whatsapp"))
         people = await rest.enter_async_context(ControlClient(network.control_url))
-        trial = Trial(network, people, folder, say)
+        trial = Trial(network, people, folder, home / "logs", say)
         await trial.link()
         connected = await trial.run(options.cycles, dialling=False)
         clockwork.tick()
@@ -109,11 +108,14 @@ async def measure(home: Path, options: Options, clockwork: Clockwork, say: Say) 
 class Trial:
     """One trial; process after process if they die."""
 
-    def __init__(self, network: Network, people: ControlClient, folder: Path, say: Say) -> None:
+    def __init__(
+        self, network: Network, people: ControlClient, folder: Path, logs: Path, say: Say
+    ) -> None:
         self.tally = Tally()
         self._network = network
         self._people = people
         self._folder = folder
+        self._logs = logs
         self._say = say
         self._lives = 0
         self._until = 0.0
@@ -123,7 +125,7 @@ class Trial:
     async def link(self) -> None:
         """Link each session once, in a process that nothing else is done in."""
         async with run_client(
-            SCRIPT, self._network, self._folder / "link.log", [self._network.proxy_url]
+            SCRIPT, self._network, self._log("link"), [self._network.proxy_url]
         ) as process:
             await process.until("loaded")
             for index, client in enumerate(self._clients):
@@ -158,7 +160,7 @@ class Trial:
     async def _life(self, cycles: int) -> None:
         """One process, until it dies, hangs, or all is done."""
         self._lives += 1
-        log = self._folder / f"life{self._lives}.log"
+        log = self._log(f"life-{self._lives}")
         kept: list[Left] = []
         self.tally.lives.append(kept)
         async with run_client(SCRIPT, self._network, log, [self._network.proxy_url]) as process:
@@ -227,6 +229,13 @@ class Trial:
             except (ControlError, aiohttp.ClientError, TimeoutError) as error:
                 self._say(f"  a text was not written: {error!r}")
             await asyncio.sleep(PAUSE / len(self._clients))
+
+    def _log(self, name: str) -> Path:
+        """A fresh file for what a process prints, above all when it aborts."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        log = self._logs / f"sharing-{name}.log"
+        log.unlink(missing_ok=True)
+        return log
 
     def _store(self, client: str) -> str:
         return store(self._folder / f"{client}.db")
