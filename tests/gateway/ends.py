@@ -64,11 +64,11 @@ class Scene:
 
     async def open(self) -> None:
         await link(self.here, self.control, self.session, self.number)
+        self.pid = self.here.host(self.session)
         self.look()
 
     def look(self) -> None:
-        """Take things as they are now as the beginning."""
-        self.pid = self.here.host(self.session)
+        """Take what is told from now on."""
         self.since = max(event.sequence for event in self.here.events(self.session))
 
     async def fault(self, fault: faults.Fault) -> None:

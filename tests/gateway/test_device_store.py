@@ -116,6 +116,7 @@ async def test_a_killed_gateways_session_goes_on_at_another(
     async with gateway(network, url) as first:
         await link(first, control, session, ANNA)
         await talk(first, control, session, ANNA)
+        await first.until_drained(session)
         first.away = True
         await control.send(BEN, ANNA, "while AWS is away")
         await first.until_journalled(session)
