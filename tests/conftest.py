@@ -28,8 +28,14 @@ HOME = Path(__file__).resolve().parents[1] / ".zapgate"
 
 FreshStack = Callable[..., StackEnvironment]
 
-TOGETHER = frozenset({"tests/sandbox/test_deployment.py", "tests/gateway/test_ends.py"})
-"""Files whose tests share what takes a minute to make: one worker runs them all."""
+TOGETHER = frozenset(
+    {
+        "tests/sandbox/test_deployment.py",
+        "tests/gateway/test_ends.py",
+        "tests/shared/test_signing_elsewhere.py",
+    }
+)
+"""Files whose tests share what takes a minute to make, or is installed once: one worker runs all."""
 
 
 class Beside(LoadScopeScheduling):

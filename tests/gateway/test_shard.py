@@ -611,7 +611,8 @@ async def test_what_mends_a_connection_need_not_wait_behind_messages(
         await shard.order(send(session))
         await until(lambda: shard.hosts.waiting == 1)
         await asyncio.sleep(1)
-        assert len(shard.hosts.told) == 1
+        # The shard may have begun it before its order did.
+        begun = len(shard.hosts.told)
         now = clock.millis()
         if by == "proxy":
             changes = Changes(at=now, proxy=Proxy(b"sealed", "http://proxy.example.com:1"))
@@ -623,9 +624,9 @@ async def test_what_mends_a_connection_need_not_wait_behind_messages(
         again = StartSession(**base(session), restart=by == "restart", redial=by == "proxy")
         await shard.order(again)
         await until(lambda: shard.hosts.sent == [("hello", False)])
-        assert shard.hosts.told[1] == ("start", session.id, 3, None, True)
+        assert shard.hosts.told[begun] == ("start", session.id, 3, None, True)
         await until(shard.empty)
-        assert len(shard.hosts.told) == 2
+        assert len(shard.hosts.told) == begun + 1
 
 
 async def test_a_won_shard_brings_up_what_should_run(world: World) -> None:
