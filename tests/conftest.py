@@ -35,7 +35,7 @@ TOGETHER = frozenset(
         "tests/shared/test_signing_elsewhere.py",
     }
 )
-"""Files whose tests share what takes a minute to make, or is installed once: one worker runs all."""
+"""Files whose tests share what takes a minute to make, or is installed once: one worker has it."""
 
 
 class Beside(LoadScopeScheduling):
