@@ -221,19 +221,15 @@ class Leaseholder:
         failed = answers.count(None)
         log.info("leases.resigned", extra=fields(shards=len(holds), failed=failed))
 
-    async def step(self) -> None:
-        """One turn: renew, read, act."""
+    async def step(self) -> Standing:
+        """One turn: renew, read, act; what was acted on."""
         async with self._turn:
-            await self._step()
+            return await self._step()
 
     async def _round(self) -> None:
-        began = self._monotonic()
         self._look.clear()
-        await self.step()
-        due = began + self._pause
-        next_look = self._standing().next_look() if self._winning else None
-        if next_look is not None:
-            due = min(due, next_look)
+        at = await self.step()
+        due = at.next_turn() if self._winning else at.now + self._pause
         due = max(due, self._monotonic() + SHORTEST_PAUSE)
         while (left := due - self._monotonic()) > 0:
             expected = self._expected()
@@ -267,12 +263,13 @@ class Leaseholder:
             if self._winning:
                 await asyncio.gather(*(self._take(lease) for lease in there))
 
-    async def _step(self) -> None:
-        if self._gone:
-            return
+    async def _step(self) -> Standing:
         before = self._standing()
+        if self._gone:
+            return before
         vouched, workers = await asyncio.gather(self._vouch(), self._read_workers())
         read = False
+        at = before
         if workers is not None:
             self._view = saw_workers(self._view, workers, self._monotonic())
             read = await self._read_leases(replace(before, view=self._view))
@@ -290,6 +287,7 @@ class Leaseholder:
         if not (read and vouched):
             # The loop tries again soon: a lease time has no room for waiting two turns.
             raise Unavailable("dynamodb", "leases", "unanswered")
+        return at
 
     async def _vouch(self) -> bool:
         """Renew what is held; whether there was an answer, or need of one."""

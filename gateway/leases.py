@@ -349,18 +349,20 @@ class Standing:
             if seen.lease.wanted_by == self.me and seen.lease.owner != self.me
         )
 
-    def next_look(self) -> float | None:
-        """When (monotonic seconds) a lease becomes ours to take, if nothing changes."""
+    def next_turn(self) -> float:
+        """When (monotonic seconds) to look again: in a turn, or once a lease is ours to take.
+
+        Counted from this look's beginning. What became free while it was under way was not taken,
+        so the next is due at once: four turns are a lease time, so that is the rule, not the
+        exception.
+        """
         grace = GRACE_SHARE * self.lease_seconds
         moments = (
-            moment
+            self.free_since(seen) + (0 if self.heirs.get(shard) == self.me else grace)
             for shard, seen in self.lapsing.items()
-            if (
-                moment := self.free_since(seen) + (0 if self.heirs.get(shard) == self.me else grace)
-            )
-            > self.now
         )
-        return min(moments, default=None)
+        turn = self.now + self.lease_seconds / TURNS
+        return min([turn, *(moment for moment in moments if moment > self.now)])
 
 
 def plan(

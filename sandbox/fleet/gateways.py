@@ -348,8 +348,7 @@ class Fleet:
         if gateway.leaving:
             return due
         if self.exact:
-            look = self._standing(gateway).next_look()
-            return due if look is None else min(due, max(look, self.now + 0.01))
+            return max(self._standing(gateway).next_turn(), self.now + 0.01)
         soon = [gateway.last_seen[name] + self.ttl for name in self._lapsing_for(gateway)]
         return min([due, *(look for look in soon if look > self.now)])
 

@@ -5,7 +5,7 @@ kept until somebody lets it arrive, and the answer until somebody lets it be hea
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -126,6 +126,8 @@ class Gateway:
         self.requests: list[Request] = []
         self.handing: dict[int, Lease] = {}
         self.frozen = False
+        self.judged = self.standing(0)
+        """What the last look acted on."""
         self.next_turn = 0.0
         self.turn_due = 0.0
 
@@ -168,12 +170,16 @@ class Gateway:
             if hold.good(self.clock(now)):
                 self.hosts[shard] = hold.until + (HOST_SHARE - SAFE_SHARE) * TTL
 
-    def look(self, now: Callable[[], float]) -> Plan:
-        """Read the table and send what the plan says."""
+    def look(self, now: Callable[[], float], wait: Callable[[], None] = lambda: None) -> Plan:
+        """Read the table, which may take a while, and send what the plan says."""
         self.watch(now())
-        self.view = saw_workers(self.view, self.table.workers.values(), self.clock(now()))
-        self.read_leases(self.standing(now()))
-        todo = plan(self.standing(now()), self.holds, self.handing, ())
+        before = self.standing(now())
+        workers = list(self.table.workers.values())
+        wait()
+        self.view = saw_workers(self.view, workers, self.clock(now()))
+        self.read_leases(replace(before, view=self.view), self.clock(now()))
+        self.judged = replace(before, view=self.view)
+        todo = plan(self.judged, self.holds, self.handing, ())
         for shard in todo.lost:
             self.drop(shard)
         if self.leaving:
@@ -191,14 +197,14 @@ class Gateway:
             self.send(lambda worker=worker: self.table.bury(worker))
         return todo
 
-    def read_leases(self, at: Standing) -> None:
+    def read_leases(self, at: Standing, read_at: float) -> None:
         """Where they may not be as we know them."""
         known = at.news() == self.news and self.moves == self.leases_moves
         fresh = at.now - self.leases_at < REREAD_SHARE * TTL
         if known and fresh and not at.restless():
             return
         self.reads += 1
-        self.view = saw_leases(self.view, self.shards, self.table.leases.values(), at.now)
+        self.view = saw_leases(self.view, self.shards, self.table.leases.values(), read_at)
         self.news, self.leases_moves, self.leases_at = at.news(), self.moves, at.now
 
     def bequeath(self, now: float) -> None:
@@ -258,11 +264,11 @@ class Gateway:
             self.table.resign(hold.lease, self.table.stamp(), heirs.get(shard))
         self.table.workers.pop(self.name, None)
 
-    def turn(self, now: Callable[[], float]) -> None:
+    def turn(self, now: Callable[[], float], wait: Callable[[], None]) -> None:
         """A whole turn on a network that is well."""
         self.vouch(now)
         self.settle()
-        self.look(now)
+        self.look(now, wait)
         self.settle()
         self.finish_handing()
         self.settle()
@@ -279,8 +285,10 @@ class Gateway:
 class Fleet:
     """Gateways at work, by the true time that none of them knows."""
 
-    def __init__(self, shards: int, patience: float = 0) -> None:
+    def __init__(self, shards: int, patience: float = 0, latency: float = 0) -> None:
+        """`latency`: seconds from a look's beginning to its end."""
         self.patience = patience
+        self.latency = latency
         self.now = 1000.0
         self.shards = shards
         self.table = Table()
@@ -290,6 +298,9 @@ class Fleet:
 
     def time(self) -> float:
         return self.now
+
+    def wait(self) -> None:
+        self.now += self.latency
 
     def joins(self, offset: float = 0, rate: float = 1) -> Gateway:
         self.born += 1
@@ -314,18 +325,17 @@ class Fleet:
                 first.fetch(self.time)
                 first.settle()
             else:
-                first.turn(self.time)
-                first.turn_due = self.now + self.pause(first)
+                first.turn(self.time, self.wait)
+                first.turn_due = self.after(first)
             quick = self.now + QUICK
             expects = set(first.standing(self.now).expected()) - first.holds.keys()
             first.next_turn = min(first.turn_due, quick) if expects else first.turn_due
             self.check()
 
-    def pause(self, gateway: Gateway) -> float:
-        """As the leaseholder's: a turn, or less where something is expected."""
-        due = gateway.standing(self.now).next_look()
-        moment = TURN if due is None else (due - gateway.clock(self.now)) / gateway.rate + 1e-6
-        return min(TURN, moment)
+    def after(self, gateway: Gateway) -> float:
+        """When its next turn is, as the leaseholder has it."""
+        due = (gateway.judged.next_turn() - gateway.offset) / gateway.rate
+        return max(due, self.now) + 1e-6
 
     def held(self) -> list[int]:
         """How many shards each gateway holds."""

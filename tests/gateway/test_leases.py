@@ -4,6 +4,7 @@ from gateway.leases import (
     BURY_SHARE,
     GRACE_SHARE,
     SAFE_SHARE,
+    TURNS,
     Hold,
     Plan,
     Standing,
@@ -323,17 +324,28 @@ def test_one_buries_for_all() -> None:
     assert planned(still, now=2 * long, holds=holding(known)).bury == tuple(alive(OTHER))
 
 
-def test_the_next_look_is_when_something_becomes_free() -> None:
+def test_the_next_turn_is_when_something_becomes_free() -> None:
     """So that it is taken then, not up to a turn later."""
     known = view(lease(0, ME), lease(1), *alive(ME, OTHER), at=2)
-    assert Standing(ME, known, 3, TTL).next_look() is None, "not before a turn, if at all"
-    assert Standing(ME, known, 1 + TTL, TTL).next_look() == 2 + TTL
-    assert Standing(ME, known, 2 + TTL, TTL).next_look() is None, "it is ours to take now"
-    assert Standing(ME, view(lease(0, ME)), 3, TTL).next_look() is None
+    turn = TTL / TURNS
+    assert Standing(ME, known, 3, TTL).next_turn() == 3 + turn, "nothing is about to be free"
+    assert Standing(ME, known, 1 + TTL, TTL).next_turn() == 2 + TTL
+    assert Standing(ME, known, 2 + TTL, TTL).next_turn() == 2 + TTL + turn, "that took it"
+    assert Standing(ME, view(lease(0, ME)), 3, TTL).next_turn() == 3 + turn
+
+
+def test_what_becomes_free_during_a_look_is_looked_at_next() -> None:
+    """The look judged by its beginning: whenever it ends, the moment is not missed."""
+    known = view(lease(0, ME), lease(1), *alive(ME, OTHER), at=2)
+    judged = Standing(ME, known, 2 + TTL - 0.001, TTL)
+    assert judged.next_turn() == 2 + TTL, "although it may be past when it is asked for"
 
 
 def test_who_is_no_heir_looks_when_the_heir_had_its_time() -> None:
     """A whole fleet that looks at every lapse would be too many readers at once."""
     known = view(lease(0), *alive(OTHER, WorkerId("gw_z"), ME), at=2)
     still = saw(known, 1, [lease(0), *alive(OTHER), *alive(WorkerId("gw_z"), stamp="x")], 1 + TTL)
-    assert Standing(ME, still, 1 + TTL, TTL).next_look() == 2 + TTL + GRACE_SHARE * TTL
+    grace = GRACE_SHARE * TTL
+    assert Standing(ME, still, 1 + TTL, TTL).next_turn() == 1 + TTL + TTL / TURNS
+    assert Standing(ME, still, 2 + TTL, TTL).next_turn() == 2 + TTL + TTL / TURNS
+    assert Standing(ME, still, TTL + grace, TTL).next_turn() == 2 + TTL + grace

@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.gateway.simulated_leases import TTL, TURN, Fleet, Gateway
 
 MOST = 5
-_rates = st.floats(0.99, 1.01)
+CLOCKS_DIFFER = 1.01
+_rates = st.floats(0.99, CLOCKS_DIFFER)
 _offsets = st.floats(-1e6, 1e6)
 _moments = st.floats(0, TTL)
 
@@ -127,8 +128,8 @@ TestLeases: Any = Leases.TestCase
 _fleets = st.lists(st.tuples(_offsets, _rates, st.floats(0, TURN)), min_size=2, max_size=6)
 
 
-def _at_rest(shards: int, gateways: list[tuple[float, float, float]]) -> Fleet:
-    fleet = Fleet(shards)
+def _at_rest(shards: int, gateways: list[tuple[float, float, float]], latency: float = 0) -> Fleet:
+    fleet = Fleet(shards, latency=latency)
     for offset, rate, after in gateways:
         fleet.run(after)
         fleet.joins(offset, rate)
@@ -152,6 +153,25 @@ def test_a_dead_ones_shards_are_soon_back(
     fleet.run(4 * TTL)
     held = fleet.held()
     assert max(held) - min(held) <= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(gateways=_fleets, shards=st.integers(1, 24), latency=st.floats(0, 0.1), killed=st.data())
+def test_no_turn_is_missed(
+    gateways: list[tuple[float, float, float]],
+    shards: int,
+    latency: float,
+    killed: st.DataObject,
+) -> None:
+    """A dead one's shards are taken a lease time after it was last seen anew: a turn at most.
+
+    Also where every look takes a while, and the lease time is over in the middle of one.
+    """
+    fleet = _at_rest(shards, gateways, latency)
+    fleet.run(killed.draw(st.floats(0, TURN)))
+    fleet.gateways.remove(killed.draw(st.sampled_from(fleet.gateways)))
+    fleet.run((TTL + TURN) * CLOCKS_DIFFER + 6 * latency)
+    assert sum(fleet.held()) == shards
 
 
 @settings(deadline=None, max_examples=60)
