@@ -40,23 +40,28 @@ def heard_ago(port: int) -> float | None:
 
 
 def _age(descriptor: int, port: int) -> float | None:
-    """Of one descriptor; None for any but an established connection to that port."""
+    """Of one descriptor; None for any but an established connection to that port.
+
+    The descriptor is neither duplicated nor closed. Most of those here are files of two SQLites,
+    and whoever closes any descriptor of a file, be it a duplicate, takes all locks that the process
+    has on it (fcntl(2), "advisory record locking"). The library may close it at any moment and open
+    another under its number: at worst one look is at another connection.
+    """
     try:
-        # A descriptor of its own: the library may close its at any moment, and open another.
-        own = os.dup(descriptor)
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        theirs = socket.socket(fileno=descriptor)
     except OSError:
         return None
-    if not stat.S_ISSOCK(os.fstat(own).st_mode):
-        os.close(own)
+    try:
+        if theirs.family not in {socket.AF_INET, socket.AF_INET6}:
+            return None
+        if theirs.type != socket.SOCK_STREAM or theirs.getpeername()[1] != port:
+            return None
+        known = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)
+    except OSError:
         return None
-    with socket.socket(fileno=own) as copy:
-        if copy.family not in {socket.AF_INET, socket.AF_INET6} or copy.type != socket.SOCK_STREAM:
-            return None
-        try:
-            if copy.getpeername()[1] != port:
-                return None
-            known = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)
-        except OSError:
-            return None
+    finally:
+        theirs.detach()
     milliseconds: int = _LAST_RECEIVED.unpack(known)[0]
     return milliseconds / 1000 if known[0] == _ESTABLISHED else None

@@ -188,6 +188,10 @@ class Gateway:
         """Wait until the host says that all its entries are recorded."""
         await self._poll(lambda: any(each.journal_depth == 0 for each in self._hosts(session)))
 
+    async def until_heard(self, session: Session) -> None:
+        """Wait until the host has looked at its connection, and found one."""
+        await self._poll(lambda: any(each.heard_ago is not None for each in self._hosts(session)))
+
     async def until_journalled(self, session: Session) -> None:
         """Wait until the host has an entry that is not recorded."""
         await self._poll(lambda: any(each.journal_depth > 0 for each in self._hosts(session)))

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ import pytest
 from gateway import keeper
 from gateway.changes import LOGGED_OUT
 from gateway.frames import Watch
+from gateway.host.folder import CREDENTIALS, JOURNAL
 from gateway.host.refusals import ENDED
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
@@ -118,6 +121,29 @@ async def test_a_number_that_cannot_have_a_code_is_told_why(
     assert pairing.phone_number == ANNA
     await control.scan(ANNA, pairing.qr)
     await here.event(session, SessionConnected)
+
+
+async def test_a_host_keeps_others_from_its_files(
+    here: Gateway, control: ControlClient, tmp_path: Path
+) -> None:
+    """Also when it has looked whether its connection is heard: who comes late must find them shut.
+
+    A late owner who could open the journal would take it for a dead one's, and remove what was
+    written last from under the host.
+    """
+    session = new_session()
+    here.limit(unconnected=6)
+    await link(here, control, session, ANNA)
+    await here.until_heard(session)
+    folder = tmp_path / "devices" / session.tenant_id / session.id
+    with closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as db:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            db.execute("SELECT * FROM meta")
+    # The library has a lock of its own on the index that its connections share.
+    shared = (folder / f"{CREDENTIALS}-shm").stat().st_ino
+    holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    pid = here.pid(session)
+    assert any(each[4] == str(pid) and each[5].endswith(f":{shared}") for each in holders)
 
 
 async def test_a_killed_host_is_started_again_and_loses_nothing(

@@ -1,9 +1,13 @@
 """When something was last heard over a connection, by the kernel's account."""
 
+import fcntl
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +39,20 @@ def test_a_byte_is_heard(listener: socket.socket) -> None:
         # The other side closed: a connection that is no longer whole is none.
         assert ours.recv(1) == b""
         assert heard_ago(port) is None
+
+
+_TAKE = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+
+def test_who_listens_keeps_the_locks_of_its_files(tmp_path: Path) -> None:
+    """A process loses its locks on a file with the first descriptor of it that is closed."""
+    path = tmp_path / "journal.db"
+    with path.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        heard_ago(443)
+        taking = [sys.executable, "-c", _TAKE, path]
+        taken = subprocess.run(taking, check=False, capture_output=True)  # noqa: S603 (our own)
+        assert taken.returncode != 0
 
 
 @pytest.mark.parametrize(
