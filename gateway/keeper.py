@@ -524,6 +524,7 @@ class Keeper:
         """Do something with the journal while no host has it, then record what is in it.
 
         Tried until it works or the session is stopped: a disk that fails now may be back later.
+        Only who has the lease touches it: without one it may be the next owner's.
         """
         failures = 0
 
@@ -535,6 +536,9 @@ class Keeper:
                 return journal.session, journal.after(self._recorder.queued, PAGE)
 
         while True:
+            if not await self._leased():
+                self.unfinished = True
+                return
             try:
                 self._ahead, entries = await asyncio.to_thread(blocking)
             except (OSError, StoreFailed, Damaged) as error:
@@ -552,6 +556,14 @@ class Keeper:
                 self.store_is_away = False
                 self._recorder.take(entries)
                 return
+
+    async def _leased(self) -> bool:
+        """Wait for the lease, which may come back; False if the session is stopped without it."""
+        while self._house.until(self.session) is None:
+            if self._stop is not None:
+                return False
+            await self._nudged(WATCH)
+        return True
 
     def _calm(self) -> None:
         if self._stop is None:

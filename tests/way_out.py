@@ -98,6 +98,9 @@ class WayOut:
         if self.mood is Mood.HOLLOW:
             return
         if self.mood is Mood.OTHERWISE:
+            # Not before it is asked: what comes on the heels of our own answer would be read as
+            # part of that, and nothing of it as the server's.
+            await reader.readexactly(1)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             await reader.read()
             return

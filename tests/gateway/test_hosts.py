@@ -16,6 +16,7 @@ from gateway import keeper
 from gateway.changes import LOGGED_OUT
 from gateway.frames import Watch
 from gateway.host.folder import CREDENTIALS, JOURNAL
+from gateway.host.place import place
 from gateway.host.refusals import ENDED
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
@@ -136,9 +137,11 @@ async def test_a_host_keeps_others_from_its_files(
     await link(here, control, session, ANNA)
     await here.until_heard(session)
     folder = tmp_path / "devices" / session.tenant_id / session.id
-    with closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as db:
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            db.execute("SELECT * FROM meta")
+    with (
+        closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as db,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        db.execute("SELECT * FROM meta")
     # The library has a lock of its own on the index that its connections share.
     shared = (folder / f"{CREDENTIALS}-shm").stat().st_ino
     holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
@@ -183,10 +186,38 @@ async def test_no_host_outlives_its_lease(here: Gateway, control: ControlClient)
     while not gone(pid):
         assert time.monotonic() < here.renewed + here.lease + 0.5
         await asyncio.sleep(0.02)
-    await here.event(session, SessionReconnecting)
     assert await control.connections() == []
+    assert here.kinds(session)[-1] == "SessionConnected", "what comes next is its owner's to say"
     here.renewed = None
-    await here.until(lambda: here.pid(session))
+    dropped = await here.event(session, SessionReconnecting)
+    await here.event(session, SessionConnected, after=dropped.sequence)
+
+
+async def test_a_lost_sessions_journal_is_its_next_owners(
+    here: Gateway,
+    control: ControlClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What could not be recorded in time is in it; who lost the lease does not open it again."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    monkeypatch.setattr(keeper, "QUIET_DRAIN_LIMIT", 0.5)
+    await here.until_drained(session)
+    here.away = True
+    await control.send(BEN, ANNA, "unrecorded")
+    await here.until_journalled(session)
+    pid = here.host(session)
+    here.renewed = time.monotonic() - here.lease
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(here.supervisor.stop(session.id, quiet=True))
+        await here.until_gone(pid)
+        with closing(place(here.settings.device_store, session).open()) as journal:
+            await stopping
+            ((last,),) = journal.execute("SELECT max(sequence) FROM entries")
+    assert last > here.last
+    assert "journal.unavailable" not in caplog.messages
 
 
 async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
