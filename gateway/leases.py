@@ -72,6 +72,8 @@ class Peer:
 
     worker: Worker
     since: float
+    came: float = float("-inf")
+    """When (monotonic seconds) it was seen for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,11 @@ def saw_workers(view: View, workers: Iterable[Worker], now: float) -> View:
     for worker in workers:
         known = view.peers.get(worker.worker)
         same = known is not None and known.worker.stamp == worker.stamp
-        peers[worker.worker] = Peer(worker, known.since if known and same else now)
+        peers[worker.worker] = Peer(
+            worker,
+            since=known.since if known and same else now,
+            came=known.came if known else now,
+        )
     changed = view.changed if _staff(peers) == _staff(view.peers) else now
     return View(view.leases, peers, _absent(view.leases, peers, view.absent, now), changed)
 
@@ -304,12 +310,40 @@ class Standing:
         """
         if not self.lapsing:
             return {}
-        kept = {
-            shard: heir
-            for shard, seen in self.lapsing.items()
-            if self.kept(seen) and (heir := seen.lease.wanted_by) is not None
-        }
-        return {**spread(self.lapsing.keys() - kept.keys(), self.counts(among=self.well)), **kept}
+        heirs: dict[int, WorkerId] = {}
+        rest: defaultdict[frozenset[WorkerId], list[int]] = defaultdict(list)
+        for shard, seen in self.lapsing.items():
+            heir = seen.lease.wanted_by
+            if heir is not None and self.kept(seen):
+                heirs[shard] = heir
+            else:
+                rest[self._too_late_for(seen.lease.owner)].append(shard)
+        counts = self.counts(among=self.well)
+        for late in sorted(rest, key=len, reverse=True):
+            able = {who: have for who, have in counts.items() if who not in late}
+            dealt = spread(rest[late], able or counts)
+            heirs |= dealt
+            for heir in dealt.values():
+                counts[heir] += 1
+        return heirs
+
+    def _too_late_for(self, owner: WorkerId | None) -> frozenset[WorkerId]:
+        """Gateways that came when an owner had been silent before.
+
+        They know later than the others that it is dead, so what was its is nothing for them. Of
+        itself a gateway cannot say so: that it came late it sees by nobody's silence.
+        """
+        peer = None if owner is None else self.view.peers.get(owner)
+        if peer is None or peer.since >= self._newest:
+            return frozenset()
+        others = self.well - {self.me}
+        return frozenset(who for who in others if self.view.peers[who].came > peer.since)
+
+    @cached_property
+    def _newest(self) -> float:
+        """When the last of those came that are well."""
+        others = self.well - {self.me}
+        return max((self.view.peers[who].came for who in others), default=float("-inf"))
 
     def news(self) -> dict[WorkerId, tuple[bool, int]]:
         """What the others tell of the leases: while it is the same, so are they."""

@@ -53,6 +53,7 @@ class Gateway:
 
     name: WorkerId
     turn_at: float
+    came: float = 0
     turned: float = 0
     holds: dict[int, Hold] = field(default_factory=dict[int, Hold])
     handing: set[int] = field(default_factory=set[int])
@@ -121,7 +122,7 @@ class Fleet:
     def join(self) -> Gateway:
         number = f"{next(self._number):06}"
         name = WorkerId(f"gw_{number}".ljust(NAME_LENGTH, "0"))
-        gateway = Gateway(name, self.now)
+        gateway = Gateway(name, self.now, self.now)
         self.gateways[name] = self._serving[name] = gateway
         self._came_or_went()
         self._push(gateway, self.now)
@@ -292,7 +293,7 @@ class Fleet:
         if self.exact:
             gateway.view = saw_workers(gateway.view, table.workers.values(), now)
         else:
-            self._peers[gateway.name] = Peer(worker, FOREVER)
+            self._peers[gateway.name] = Peer(worker, FOREVER, gateway.came)
         self._read_leases(gateway)
         if gateway.leaving:
             self._bequeath(gateway)
@@ -365,7 +366,11 @@ class Fleet:
         key = (self.table.told, tuple(self._silent), self._staff)
         if self._heirs[0] != key:
             workers = self.table.workers
-            lapsed = {n: Peer(workers[n], -FOREVER) for n in self._silent if n in workers}
+            lapsed = {
+                name: Peer(workers[name], min(since, self.now - self.ttl))
+                for name, since in self._silent.items()
+                if name in workers
+            }
             view = View(self.table.seen, {**self._peers, **lapsed}, {}, 0)
             self._heirs = key, Standing(gateway.name, view, self.now, self.ttl).heirs
         return self._heirs[1]

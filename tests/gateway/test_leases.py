@@ -182,6 +182,31 @@ def test_heirs_are_alike_in_whatever_order_gateways_were_seen_to_die() -> None:
     assert first.heirs == both.heirs == dict.fromkeys(range(4), ME)
 
 
+def test_who_came_too_late_to_know_of_a_death_inherits_nothing_of_it() -> None:
+    """It would wait for a lease time of its own, though it has least; of later ones it does."""
+    newcomer = WorkerId("gw_z")
+    rows = [lease(0), lease(1, THIRD), lease(2, ME)]
+    known = view(*rows, *alive(ME, OTHER, THIRD))
+    beats = [*alive(ME, newcomer, stamp="x"), *alive(OTHER, THIRD)]
+    joined = saw(known, 3, [*rows, *beats], now=2)
+    assert Standing(ME, joined, 5, TTL).lapsing == {}
+    assert Standing(ME, joined, 7, TTL).heirs == {0: ME, 1: ME}
+    beats = [*alive(ME, newcomer, stamp="y"), *alive(THIRD, stamp="x"), *alive(OTHER)]
+    heard = saw(joined, 3, [*rows, *beats], now=4)
+    assert Standing(ME, heard, 8, TTL).heirs == {0: THIRD}
+    beats = [*alive(ME, newcomer, stamp="z"), *alive(THIRD, stamp="x"), *alive(OTHER)]
+    later = saw(heard, 3, [*rows, *beats], now=11)
+    assert Standing(ME, later, 11, TTL).heirs == {0: ME, 1: newcomer}
+
+
+def test_who_came_too_late_is_better_than_nobody() -> None:
+    """It takes what was the others', a lease time after it came."""
+    newcomer = WorkerId("gw_z")
+    rows = [lease(0), lease(1, ME)]
+    known = view(*rows, *alive(ME, OTHER, newcomer))
+    assert Standing(newcomer, known, TTL - 1, TTL).heirs == dict.fromkeys(range(2), newcomer)
+
+
 def test_who_goes_says_who_is_to_have_its_shards() -> None:
     """Whoever was told so before, if he is there; the rest go to whoever has least."""
     rows = (lease(0, ME, OTHER), lease(1, ME), lease(2, ME, WorkerId("gw_gone")))
