@@ -123,6 +123,8 @@ class _Life:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     farewell: Farewell | None = None
     connected_at: float | None = None
+    logged_in: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether it was connected at any time."""
     reached: bool = False
     """Whether WhatsApp answered: with a login, or an offer to pair."""
     killed: Watch | None = None
@@ -300,13 +302,14 @@ class Keeper:
                 life = _Life(await self._house.nursery.fork())
                 reader = asyncio.ensure_future(self._read(life))
                 pings = asyncio.ensure_future(self._ping(life))
+                guard = asyncio.ensure_future(self._guard(life))
                 try:
                     self._begin(life, until, way)
                     await _first(life.ready.wait(), reader, READY_LIMIT)
                 except BaseException:
                     life.child.kill()
-                    reader.cancel()
-                    pings.cancel()
+                    for task in (reader, pings, guard):
+                        task.cancel()
                     raise
         except Unborn as error:
             log.error("host.unborn", extra=fields(session_id=self.session.id, why=str(error)))  # noqa: TRY400 (the text says all)
@@ -315,6 +318,7 @@ class Keeper:
             await self._watch(life, reader)
         finally:
             pings.cancel()
+            guard.cancel()
             life.child.kill()
             self._life = None
             await life.child.channel.close()
@@ -368,6 +372,20 @@ class Keeper:
             until = self._house.until(self.session)
             if until is not None:
                 life.child.channel.post(Ping(until=until))
+
+    async def _guard(self, life: _Life) -> None:
+        """See to it that the library uses each key once, now that it has made its tables."""
+        await life.logged_in.wait()
+        failures = 0
+        while True:
+            try:
+                await asyncio.to_thread(self._house.store(self.session).use_keys_once)
+            except (OSError, StoreFailed):
+                failures += 1
+                log.exception("store.unguarded", extra=fields(session_id=self.session.id))
+                await asyncio.sleep(pause(failures, random.random()))  # noqa: S311 (jitter)
+            else:
+                return
 
     async def _watch(self, life: _Life, reader: "asyncio.Future[None]") -> None:
         """Kill a host that stands still; return when it is gone."""
@@ -452,6 +470,7 @@ class Keeper:
             life.connected_at = None
         elif life.connected_at is None:
             life.connected_at = life.pulse_at
+            life.logged_in.set()
             self._reached(life)
 
     def _reached(self, life: _Life) -> None:

@@ -1,9 +1,8 @@
 """When a message may go out: while connected, once what WhatsApp kept for the device was read.
 
-The library changes a contact's encryption state when it reads and when it sends, without a lock
-between the two (tulir/whatsmeow#1168). What is sent in the middle of reading may use a key twice:
-the contact's phone then drops the second message, and says that it was delivered. After a time
-away there is the most to read and the most to send, so the one waits for the other.
+After a time away there is the most to read and the most to send, and the library does both without a
+lock between them: see `Store.use_keys_once`, which keeps that from doing harm. So that it need not,
+the one waits for the other.
 """
 
 import asyncio

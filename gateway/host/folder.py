@@ -24,6 +24,24 @@ ASIDE: Final = "aside.jsonl"
 _BUSY_MILLIS: Final = 5_000
 _SENT_WITH: Final = "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?"
 _DEVICES: Final = "SELECT count(*) FROM whatsmeow_device"
+_SESSIONS: Final = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'whatsmeow_sessions'"
+)
+_CHAIN: Final = "'$.SessionState.SenderChain."
+_KEYS_ONCE: Final = f"""
+CREATE TRIGGER IF NOT EXISTS zapgate_keys_once BEFORE UPDATE OF session ON whatsmeow_sessions
+WHEN CASE
+    WHEN json_valid(CAST(OLD.session AS TEXT)) AND json_valid(CAST(NEW.session AS TEXT)) THEN
+        json_extract(CAST(NEW.session AS TEXT), {_CHAIN}SenderRatchetKeyPublic')
+        = json_extract(CAST(OLD.session AS TEXT), {_CHAIN}SenderRatchetKeyPublic')
+        AND json_extract(CAST(NEW.session AS TEXT), {_CHAIN}ChainKey.Index')
+        < json_extract(CAST(OLD.session AS TEXT), {_CHAIN}ChainKey.Index')
+    ELSE 0
+END
+BEGIN
+    SELECT RAISE(IGNORE);
+END
+"""
 
 
 @contextmanager
@@ -38,10 +56,20 @@ def _ours() -> Generator[None]:
 class Folder:
     """The store of one session, in a folder that is made when it is first opened."""
 
-    def __init__(self, path: Path, *, mode: JournalMode = "wal", sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        mode: JournalMode = "wal",
+        sync: bool = True,
+        beside_library: bool = False,
+    ) -> None:
+        """`beside_library`: in the process in which the library has its file open."""
         self.path = path
         self._mode: JournalMode = mode
         self._sync = sync
+        self._beside_library = beside_library
+        self._kept: sqlite3.Connection | None = None
 
     @property
     def name(self) -> str:
@@ -61,17 +89,38 @@ class Folder:
         return Sqlite(self.path / JOURNAL, mode=self._mode, sync=self._sync)
 
     def whatsapp_id(self, secret: bytes) -> str | None:
-        # A host asks while the library has the file open, with an SQLite of its own. Ours sees no
-        # locks of our own process, and would take the shared index for a dead one and cut it off.
+        with self._library() as db:
+            if db.execute(_DEVICES).fetchone() == (0,):
+                raise Unreadable("the device was removed")
+            row = db.execute(_SENT_WITH, (secret,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def use_keys_once(self) -> None:
+        path = self.path / CREDENTIALS
+        with _ours(), closing(sqlite3.connect(path, timeout=_BUSY_MILLIS / 1000)) as db:
+            if db.execute(_SESSIONS).fetchone() is not None:
+                db.execute(_KEYS_ONCE)
+
+    @contextmanager
+    def _library(self) -> Generator[sqlite3.Connection]:
+        """The library's file, to read. Raises Unreadable.
+
+        Beside the library its SQLite and ours are two in one process, and share no locks. Ours
+        would take the shared index for a dead one and cut it off, so it may only read it. And
+        whoever closes a file takes the locks of the whole process on it, the library's too: so
+        there, what was opened once stays open.
+        """
         uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro&readonly_shm=1"
         try:
-            with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as db:
-                if db.execute(_DEVICES).fetchone() == (0,):
-                    raise Unreadable("the device was removed")
-                row = db.execute(_SENT_WITH, (secret,)).fetchone()
+            db = self._kept or sqlite3.connect(uri, uri=True, timeout=5.0, check_same_thread=False)
+            if self._beside_library:
+                self._kept = db
+                yield db
+            else:
+                with closing(db):
+                    yield db
         except sqlite3.Error as error:
             raise Unreadable(error) from error
-        return None if row is None else str(row[0])
 
     def erase_credentials(self) -> None:
         for path in self.path.glob(f"{CREDENTIALS}*"):

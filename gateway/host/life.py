@@ -179,7 +179,11 @@ class Host:
         self._channel = channel
         self._frames = frames
         self._store = place(
-            begin.store, begin.session, mode=begin.journal_mode, sync=begin.journal_sync
+            begin.store,
+            begin.session,
+            mode=begin.journal_mode,
+            sync=begin.journal_sync,
+            beside_library=True,
         )
         self._journal = Journal(
             self._store, begin.session, mint=lambda: EventId(clock.mint(ids.EVENT))

@@ -53,6 +53,34 @@ _VERSION_TABLE: Final = "CREATE TABLE whatsmeow_version (version INTEGER, compat
 own (dbutil's `TableExists`). An empty one is to it a store that is to be made."""
 _ASIDE: Final = "CREATE TABLE aside (number BIGSERIAL PRIMARY KEY, line TEXT NOT NULL)"
 _KEEP: Final = "INSERT INTO aside (line) VALUES (%s)"
+_GUARDED: Final = (
+    "SELECT 1 FROM pg_trigger"
+    " WHERE tgname = 'zapgate_keys_once' AND tgrelid = 'whatsmeow_sessions'::regclass"
+)
+_KEYS_ONCE: Final = (
+    """
+    CREATE OR REPLACE FUNCTION zapgate_keys_once() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        was jsonb;
+        becomes jsonb;
+    BEGIN
+        was := convert_from(OLD.session, 'UTF8')::jsonb #> '{SessionState,SenderChain}';
+        becomes := convert_from(NEW.session, 'UTF8')::jsonb #> '{SessionState,SenderChain}';
+        IF becomes ->> 'SenderRatchetKeyPublic' = was ->> 'SenderRatchetKeyPublic'
+            AND (becomes #>> '{ChainKey,Index}')::bigint < (was #>> '{ChainKey,Index}')::bigint
+        THEN
+            RETURN NULL;
+        END IF;
+        RETURN NEW;
+    EXCEPTION WHEN data_exception THEN
+        RETURN NEW;
+    END $$
+    """,
+    """
+    CREATE TRIGGER zapgate_keys_once BEFORE UPDATE OF session ON whatsmeow_sessions
+    FOR EACH ROW EXECUTE FUNCTION zapgate_keys_once()
+    """,
+)
 
 _WORD: Final = r"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -215,6 +243,14 @@ class Schema:
                 "SELECT message_id FROM whatsmeow_message_secrets WHERE key = %s", (secret,)
             ).fetchone()
         return None if row is None else str(row[0])
+
+    def use_keys_once(self) -> None:
+        with closing(self._connect()) as connection, _ours(), connection.transaction():
+            there = connection.execute("SELECT to_regclass('whatsmeow_sessions')").fetchone()
+            if there == (None,) or connection.execute(_GUARDED).fetchone() is not None:
+                return
+            for statement in _KEYS_ONCE:
+                connection.execute(statement)
 
     def erase_credentials(self) -> None:
         with closing(self._connect()) as connection, _ours(), connection.transaction():

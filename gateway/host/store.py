@@ -104,6 +104,22 @@ class Store(Protocol):
         """
         ...
 
+    def use_keys_once(self) -> None:
+        """Have the database refuse that the library takes back a key which it has used.
+
+        whatsmeow changes a contact's encryption state when it reads and when it sends, each time by
+        reading the row, working on it and writing it whole, without a lock between the two
+        (tulir/whatsmeow#1168). Where it sends in the middle of reading, what it read last is
+        written over what it sent: the next message goes out under a key that is used, and the
+        contact's phone drops it, although it says that it was delivered. So a row whose sending
+        chain is the same and shorter than it was is not written. What was read is read all the
+        same; at worst its own key is kept longer than need be.
+
+        Does nothing where the library's tables are not there, or not the ones that it means. Asked
+        for by another process than the library's. Raises StoreFailed.
+        """
+        ...
+
     def erase_credentials(self) -> None:
         """Delete the device's keys; the journal stays, and with it the count of events."""
         ...

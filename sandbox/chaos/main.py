@@ -118,7 +118,7 @@ class _Run:
             else:
                 kind = kinds[number]
                 await self._round(kind, FAULTS[kind](scene))
-        self._traffic.stop()
+        await self._traffic.stop()
         await self._drain()
         await self._traffic.look()
 

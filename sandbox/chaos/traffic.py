@@ -39,6 +39,7 @@ class Traffic:
         self._every = every
         self._stopping = asyncio.Event()
         self._read = 0
+        self.sends: list[asyncio.Task[None]] = []
         self._of = {linked.owner: linked.id for linked in stage.sessions}
 
     async def order(self, linked: Linked) -> None:
@@ -114,9 +115,14 @@ class Traffic:
             if each.owner in self._of
         ]
 
-    def stop(self) -> None:
-        """Send nothing more; what comes is still entered."""
+    async def stop(self) -> None:
+        """Send nothing more, once what is being sent is in the books; what comes is still entered.
+
+        An order under way may have been accepted already: it would be lost without anybody having
+        waited for it.
+        """
         self._stopping.set()
+        await asyncio.wait(self.sends)
 
     async def _pause(self) -> bool:
         """Wait for about one pace; whether it is time to stop."""
@@ -148,7 +154,7 @@ async def run_traffic(stage: Stage, ledger: Ledger, every: float) -> AsyncGenera
     """Traffic until the context ends, or until it is told to stop."""
     traffic = Traffic(stage, ledger, every)
     async with asyncio.TaskGroup() as tasks:
-        sends = [
+        traffic.sends = [
             tasks.create_task(work)
             for linked in stage.sessions
             for work in (traffic.order(linked), traffic.write(linked))
@@ -160,7 +166,7 @@ async def run_traffic(stage: Stage, ledger: Ledger, every: float) -> AsyncGenera
         try:
             yield traffic
         finally:
-            _cancel([*sends, *ears])
+            _cancel([*traffic.sends, *ears])
 
 
 def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -40,6 +40,7 @@ from shared.events import (
 from shared.message import FailureCode, MessageStatus, OnUncertain, Text
 from shared.session import Pairing, Reason, SessionState
 from tests.gateway.gateway import Gateway, gateway, gone, link, new_session, order, sequences
+from tests.gateway.waiting import until
 
 ANNA, BEN = "+4915112345678", "+4915112345679"
 
@@ -147,6 +148,32 @@ async def test_a_host_keeps_others_from_its_files(
     holders = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     pid = here.pid(session)
     assert any(each[4] == str(pid) and each[5].endswith(f":{shared}") for each in holders)
+
+
+async def test_no_key_is_used_twice_whatever_the_library_writes(
+    here: Gateway, control: ControlClient, tmp_path: Path
+) -> None:
+    """It may write what it read before a message over what that message left: a key comes back.
+
+    A phone drops what comes under a key it knows, and says that it was delivered.
+    """
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    path = tmp_path / "devices" / session.tenant_id / session.id / CREDENTIALS
+    with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as db:
+        guarded = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
+        await until(lambda: db.execute(guarded).fetchone() == (1,))
+        await here.supervisor.send(order(session, BEN, "first"), repeated=False)
+        before = db.execute("SELECT their_id, session FROM whatsmeow_sessions").fetchall()
+        await here.supervisor.send(order(session, BEN, "second"), repeated=False)
+        for theirs, state in before:
+            db.execute(
+                "UPDATE whatsmeow_sessions SET session = ? WHERE their_id = ?", (state, theirs)
+            )
+    await here.supervisor.send(order(session, BEN, "third"), repeated=False)
+    await control.wait_for_text(BEN, "third")
+    assert [each.text for each in await control.received(BEN)] == ["first", "second", "third"]
 
 
 async def test_a_killed_host_is_started_again_and_loses_nothing(

@@ -36,10 +36,13 @@ def main() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    store = Folder(folder)
+    store = Folder(folder, beside_library=True)
     while not over.is_set():
         assert store.whatsapp_id(b"none") is None
     writer.join()
+    locks = Path("/proc/locks").read_text()
+    for name in (CREDENTIALS, f"{CREDENTIALS}-shm"):
+        assert f":{(folder / name).stat().st_ino} " in locks, f"{name} is locked no more"
     run("INSERT INTO whatsmeow_message_secrets VALUES ('3EB0', x'6f6e65')")
     assert store.whatsapp_id(b"one") == "3EB0"
 
