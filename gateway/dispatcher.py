@@ -127,6 +127,7 @@ class Dispatcher:
         self._stack = AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._intake: list[asyncio.Task[None]] = []
+        self._wakes: asyncio.Task[None] | None = None
         self._in_hand: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._stop_by = 0.0
@@ -138,8 +139,10 @@ class Dispatcher:
         await self._stack.enter_async_context(self._moves)
         await self._stack.enter_async_context(self._tasks)
         self._intake = [
-            self._tasks.create_task(loop.run(), name=loop.name) for loop in self.loops()
+            self._tasks.create_task(loop.run(), name=loop.name)
+            for loop in (self._due.sweeper, self._put_off)
         ]
+        self._wakes = self._tasks.create_task(self._due.wakes.run(), name=self._due.wakes.name)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,6 +155,8 @@ class Dispatcher:
             log.warning("dispatcher.cut_off", extra=fields(in_hand=self.sending))
             for task in self._in_hand:
                 task.cancel()
+        if self._wakes is not None:
+            self._wakes.cancel()
         await self._stack.aclose()
 
     def loops(self) -> list[Loop]:
@@ -167,6 +172,7 @@ class Dispatcher:
             return
         self._stopping = True
         self._stop_by = asyncio.get_running_loop().time() + STOP_SECONDS
+        self._due.stop()
         for task in self._intake:
             task.cancel()
         for job in self._turns.withdraw():
@@ -197,9 +203,15 @@ class Dispatcher:
         return claimed(delivery, now)
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt a delivery that was born claimed when it is its turn."""
-        carried = body if len(body) <= LARGEST_CARRIED else None
-        self._wait(Job(delivery, carried), lane_of(delivery, fresh=True))
+        """Attempt a delivery that was born claimed when it is its turn.
+
+        What was born due while we stop is another's, who is told. Any other is found in its time.
+        """
+        if delivery.state is DeliveryState.SENDING:
+            carried = body if len(body) <= LARGEST_CARRIED else None
+            self._wait(Job(delivery, carried), lane_of(delivery, fresh=True))
+        elif delivery.state is DeliveryState.WAITING and self._stopping:
+            self._begin(self._apart(delivery, partial(self._wake, delivery, self._now())))
 
     async def take(self, delivery: Delivery) -> bool:
         """Claim a delivery that is due, or put it off. False where it has moved."""
@@ -256,7 +268,10 @@ class Dispatcher:
 
     async def _release(self, job: Job, delay: int) -> None:
         now = self._now()
-        await self._move(job.delivery, released(job.delivery, now + delay, now))
+        moved = released(job.delivery, now + delay, now)
+        if await self._move(job.delivery, moved) and self._stopping:
+            # Others find it by themselves, but only after some seconds.
+            await self._wake(moved, now)
 
     def _move(
         self,

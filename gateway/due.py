@@ -67,11 +67,27 @@ class Due:
         self._metrics = metrics
         self._now = now
         self._shard = 0
-        self._wakes = Loop("delivery_wakes", self._receive, pause=0, allowance=60)
-        self._sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
+        self._stopping = False
+        self.sweeper = Loop("sweeper", self.sweep, pause=SWEEP_SECONDS, allowance=120)
+        self.wakes = Loop(
+            "delivery_wakes",
+            self._receive,
+            pause=0,
+            allowance=60,
+            over=lambda: self._stopping or not places.delivery_queue_url,
+        )
 
     def loops(self) -> list[Loop]:
-        return [self._sweeper, self._wakes] if self._places.delivery_queue_url else [self._sweeper]
+        """Those that are to turn."""
+        return [self.sweeper, self.wakes] if self._places.delivery_queue_url else [self.sweeper]
+
+    def stop(self) -> None:
+        """Take nothing more.
+
+        The poll that is under way is to go on: cut off, it would take the next wake-up with it at
+        the queue's side. What it brings is given back.
+        """
+        self._stopping = True
 
     async def sweep(self) -> None:
         """Take what is overdue, shard by shard of the due-index, as far as its time goes."""
@@ -115,6 +131,10 @@ class Due:
         url = self._places.delivery_queue_url
         messages = await self._aws.run(queue.receive(url, queue.LONGEST_POLL))
         if not messages:
+            return
+        if self._stopping:
+            handles = [message.handle for message in messages]
+            await self._aws.run(queue.hold(url, handles, 0))
             return
         outcomes = await asyncio.gather(
             *(self._woken(message.body) for message in messages), return_exceptions=True

@@ -610,8 +610,10 @@ class Keeper:
         """Wait until everything is recorded; for another gateway's sake only for so long."""
         while not self._recorder.idle.is_set():
             quiet = self._house.closing.is_set() or (self._stop is not None and self._stop.quiet)
+            # Without a lease there is nothing to wait for: what is recorded now may be refused.
+            leased = self._house.until(self.session) is not None
+            limit = (QUIET_DRAIN_LIMIT if leased else 0.0) if quiet else WATCH
             try:
-                limit = QUIET_DRAIN_LIMIT if quiet else WATCH
                 await asyncio.wait_for(self._recorder.idle.wait(), limit)
             except TimeoutError:
                 if quiet:

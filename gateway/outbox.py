@@ -27,7 +27,7 @@ from gateway.metrics import Metrics
 from gateway.recording import LARGEST_REQUEST, Change, change_of, fold, without
 from gateway.stamps import Stamps
 from gateway.vigil import Sight
-from shared.delivery import Delivery, DeliveryState
+from shared.delivery import Delivery
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
 from shared.logs import fields
@@ -57,7 +57,7 @@ class Deliverer(Protocol):
         ...
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
-        """Attempt a delivery that was born claimed as soon as it is its turn."""
+        """It is in the table: if it was born claimed, attempt it as soon as it is its turn."""
         ...
 
 
@@ -270,8 +270,7 @@ class Outbox:
         if change.deliveries:
             body = change.event.body.encode()
             for delivery in change.deliveries:
-                if delivery.state is DeliveryState.SENDING:
-                    self._deliverer.hand_over(delivery, body)
+                self._deliverer.hand_over(delivery, body)
 
 
 def _turn(change: Change) -> Turn:

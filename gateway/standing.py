@@ -23,7 +23,7 @@ from gateway.notices import Notice, notice
 from gateway.outbox import Deliverer
 from gateway.stamps import Stamps
 from shared import clock, ids
-from shared.delivery import Delivery, DeliveryState, HeldBy, Trigger
+from shared.delivery import Delivery, HeldBy, Trigger
 from shared.errors import Contended
 from shared.events import EndpointDisabled, EndpointFailing, EndpointRecovered, OperationalEvent
 from shared.ids import EndpointId, EventId, TenantId
@@ -186,8 +186,7 @@ class Standing:
             ),
         )
         for delivery in told.owed:
-            if delivery.state is DeliveryState.SENDING:
-                self._deliverer.hand_over(delivery, told.event.body.encode())
+            self._deliverer.hand_over(delivery, told.event.body.encode())
 
     def _changed(
         self, row: Endpoint, health: Health, follows: Consequence | None

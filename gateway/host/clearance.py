@@ -1,8 +1,8 @@
 """When a message may go out: while connected, once what WhatsApp kept for the device was read.
 
-After a time away there is the most to read and the most to send, and the library does both without a
-lock between them: see `Store.use_keys_once`, which keeps that from doing harm. So that it need not,
-the one waits for the other.
+After a time away there is the most to read and the most to send, and the library does both without
+a lock between them: see `Store.use_keys_once`, which keeps that from doing harm. So that it need
+not, the one waits for the other.
 """
 
 import asyncio

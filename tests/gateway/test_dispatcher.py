@@ -884,3 +884,26 @@ async def test_what_waits_is_given_back_as_soon_as_it_is_known_that_the_gateway_
         assert receiver.busy == 1
     assert (await row(world, first[0])).state is DeliveryState.DELIVERED
     assert len(receiver.requests) == 1
+
+
+async def test_others_are_told_of_what_a_stopping_gateway_leaves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gives back, and what happens while it stops: they need not come upon it."""
+    monkeypatch.setattr(due_module, "GRACE", clock.HOUR)
+    receiver = Receiver(pause=0.5)
+    async with served(receiver) as url:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        first, second = await owed(world, endpoint), await owed(world, endpoint)
+        async with opened(world, limits=Limits(endpoint_slots=1)) as dispatcher:
+            dispatcher.hand_over(*first)
+            dispatcher.hand_over(*second)
+            await until(lambda: receiver.busy == 1)
+            dispatcher.stop_taking()
+            third, body = await owed(world, endpoint, claim=False)
+            assert dispatcher.born(third, endpoint) == third
+            dispatcher.hand_over(third, body)
+        async with opened(world):
+            for delivery in (second[0], third):
+                await until(came_to(world, delivery, DeliveryState.DELIVERED))
+    assert len(receiver.requests) == 3

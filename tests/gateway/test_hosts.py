@@ -221,16 +221,12 @@ async def test_no_host_outlives_its_lease(here: Gateway, control: ControlClient)
 
 
 async def test_a_lost_sessions_journal_is_its_next_owners(
-    here: Gateway,
-    control: ControlClient,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    here: Gateway, control: ControlClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What could not be recorded in time is in it; who lost the lease does not open it again."""
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
-    monkeypatch.setattr(keeper, "QUIET_DRAIN_LIMIT", 0.5)
     await here.until_drained(session)
     here.away = True
     await control.send(BEN, ANNA, "unrecorded")

@@ -262,10 +262,11 @@ async def test_without_room_a_delivery_waits_in_the_table(world: World) -> None:
     async with opened(world) as box:
         box.deliverer.full = True
         await box.outbox.record(session, entries(event))
-        assert box.deliverer.taken == []
     delivery = await world.aws.run(deliveries.read_delivery(tenant_id, endpoint.id, event.id))
     assert delivery is not None
     assert (delivery.state, delivery.attempt) == (DeliveryState.WAITING, 0)
+    ((told, _),) = box.deliverer.taken
+    assert told.state is DeliveryState.WAITING, "whoever stops tells others of it"
 
 
 async def test_a_pairing_is_shown_until_it_is_over(world: World) -> None:
