@@ -24,6 +24,8 @@ CUT_SHORT: Final = 1
 STOP_SECONDS: Final = 30.0
 """Longer than everything that may hang on the way out is waited for, less than the orchestrator
 waits. What is not done by then is in journals and queues, and leases lapse by themselves."""
+LARGEST_LIST: Final = 20
+"""Names of what is still under way then that are logged."""
 MISCONFIGURED: Final = 78
 """Exit code for settings that cannot work (EX_CONFIG of sysexits.h): starting again is no use."""
 
@@ -35,7 +37,8 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
 
     def cut_short() -> None:
-        log.warning("gateway.cut_short")
+        left = sorted({task.get_name() for task in asyncio.all_tasks(loop)})
+        log.warning("gateway.cut_short", extra=logs.fields(left=left[:LARGEST_LIST]))
         os._exit(CUT_SHORT)
 
     def asked() -> None:

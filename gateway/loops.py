@@ -48,11 +48,20 @@ class Loop:
         self._beat: float | None = None
 
     async def run(self) -> None:
-        """Until cancelled or over."""
+        """Until cancelled or over.
+
+        A step may miss that it is cancelled: where something else ends in the same moment,
+        `asyncio.wait_for` (before Python 3.12) and whoever catches too much go on. Nobody would
+        cancel it again, so it is looked up.
+        """
+        task = asyncio.current_task()
         try:
             while not self._over():
                 self._beat = time.monotonic()
-                await asyncio.sleep(await self._once())
+                pause = await self._once()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError
+                await asyncio.sleep(pause)
         finally:
             self._beat = None
 

@@ -48,3 +48,22 @@ async def test_a_loop_is_alive_while_it_runs() -> None:
         for task in running:
             task.cancel()
     assert not patient.alive()
+
+
+async def test_a_step_that_misses_its_cancellation_is_the_last() -> None:
+    """Nobody cancels twice, and whoever waits for the loop would wait for ever."""
+    started = asyncio.Event()
+
+    async def deaf() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    running = asyncio.ensure_future(Loop("deaf", deaf, pause=0).run())
+    await started.wait()
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([running])
+    assert running.cancelled()
