@@ -18,6 +18,7 @@ import msgspec
 
 from gateway.frames import Entry
 from gateway.host.store import Store, StoreFailed
+from gateway.threads import Threads
 from shared.errors import Contended, Unavailable
 from shared.ids import EventId, SessionId
 from shared.logs import fields
@@ -55,9 +56,12 @@ class _Held:
 class Aside:
     """Where refused entries go, how many did, and how many came back."""
 
-    def __init__(self, store: Callable[[Session], Store], now: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Callable[[Session], Store], now: Callable[[], int], threads: Threads
+    ) -> None:
         self._store = store
         self._now = now
+        self._threads = threads
         self._held: dict[SessionId, _Held] = {}
         self._turn = asyncio.Lock()
         self.count = 0
@@ -81,7 +85,7 @@ class Aside:
         why = type(error).__name__
         line = msgspec.json.encode(_Line(self._now(), f"{why}: {error}", entry))
         async with self._turn:
-            await asyncio.to_thread(self._store(session).set_aside, line)
+            await self._threads.run(self._store(session).set_aside, line)
         self.count += 1
         held = self._held.get(session.id)
         if held is not None:
@@ -114,7 +118,7 @@ class Aside:
                 raise
 
     async def _try_again(self, held: _Held, store: Store, record: RecordLate) -> None:
-        lines = await asyncio.to_thread(store.aside)
+        lines = await self._threads.run(store.aside)
         held.left = len(lines)
         recorded: set[EventId] = set()
         tried: set[EventId] = set()
@@ -136,7 +140,7 @@ class Aside:
             self.recorded += len(recorded)
             if recorded or len(lines) > ROUND:
                 async with self._turn:
-                    held.left = await asyncio.to_thread(_leave, store, recorded, tried)
+                    held.left = await self._threads.run(_leave, store, recorded, tried)
 
 
 def _entry(line: bytes) -> Entry | None:

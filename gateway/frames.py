@@ -102,7 +102,7 @@ class Stop(_Frame, frozen=True, kw_only=True):
 
 
 class Ping(_Frame, frozen=True, kw_only=True):
-    """Gateway to host, several times a lease: how long the host may live, as `Begin` has it.
+    """Gateway to host, at each renewal of the lease: how long it may live, as `Begin` has it.
 
     It is a time and not a sign of life, because a gateway may be frozen with a ping under way, or
     be alive and unable to renew its lease.

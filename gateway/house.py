@@ -20,6 +20,7 @@ from gateway.host.store import Store, StoreFailed
 from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.proxies import Proxies
+from gateway.threads import Threads
 from gateway.weather import Weather
 from shared import clock, ids
 from shared.env import Settings
@@ -48,6 +49,7 @@ class House:
     store_away: Tell
     """Say of a session that its part of the device store does not answer."""
     aside: Aside
+    threads: Threads
     now: Callable[[], int]
     until: Callable[[Session], float | None]
     """Until when (monotonic seconds) a session's host may live; None once its lease is lost."""

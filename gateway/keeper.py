@@ -64,7 +64,7 @@ READY_LIMIT: Final = 30.0
 WATCH: Final = 1.0
 """Seconds between two looks at a host."""
 PINGS: Final = 10
-"""Pings a lease time: a host must hear of a renewal while there is still much of the last one."""
+"""Looks for a renewal a lease time: a host must hear of it while there is much of the last one."""
 STOP_LIMIT: Final = 45.0
 """Seconds a host gets to end in order: more than its own limits add up to."""
 QUIET_STOP_LIMIT: Final = 8.0
@@ -366,11 +366,13 @@ class Keeper:
             life.child.channel.post(self._stop)
 
     async def _ping(self, life: _Life) -> None:
-        """Tell the host how long it may live, as long as the lease is ours."""
+        """Tell the host how long it may live, whenever the lease was renewed."""
+        told = 0.0
         while True:
             await asyncio.sleep(self._house.settings.lease_seconds / PINGS)
             until = self._house.until(self.session)
-            if until is not None:
+            if until is not None and until > told:
+                told = until
                 life.child.channel.post(Ping(until=until))
 
     async def _guard(self, life: _Life) -> None:
@@ -379,7 +381,7 @@ class Keeper:
         failures = 0
         while True:
             try:
-                await asyncio.to_thread(self._house.store(self.session).use_keys_once)
+                await self._house.threads.run(self._house.store(self.session).use_keys_once)
             except (OSError, StoreFailed):
                 failures += 1
                 log.exception("store.unguarded", extra=fields(session_id=self.session.id))
@@ -559,7 +561,7 @@ class Keeper:
                 self.unfinished = True
                 return
             try:
-                self._ahead, entries = await asyncio.to_thread(blocking)
+                self._ahead, entries = await self._house.threads.run(blocking)
             except (OSError, StoreFailed, Damaged) as error:
                 log.exception("journal.unavailable", extra=fields(session_id=self.session.id))
                 failures += 1

@@ -10,7 +10,6 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -47,8 +46,6 @@ from shared.logs import fields
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 32
-"""For journals being read: a slow disk must not stop the rest."""
 ASIDE_LOOK: Final = 30.0
 """Seconds between two looks at which refused events may be tried again."""
 BAN_LOOK: Final = 5.0
@@ -62,7 +59,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         raise Misconfigured("ZAPGATE_COMMAND_QUEUE_URL is not set")
     await check_store(settings)
     me = WorkerId(clock.mint(ids.WORKER))
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     metrics = Metrics()
     async with AsyncExitStack() as parts:
         aws = await parts.enter_async_context(Aws(settings))

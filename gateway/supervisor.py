@@ -30,6 +30,7 @@ from gateway.limits import Limits
 from gateway.nursery import Nursery
 from gateway.proxies import Proxies, proxies_of
 from gateway.recorder import record_alone
+from gateway.threads import Threads
 from gateway.weather import SPACING, Weather
 from shared.commands import SendMessage
 from shared.env import Settings, for_hosts
@@ -47,7 +48,7 @@ STARTS_AT_ONCE: Final = 4
 BROKEN_PAUSE: Final = 10.0
 """Seconds before a session is held again whose keeper met a defect of ours."""
 SILENCE: Final = 10.0
-"""Seconds without a pulse, of which there is one a second, after which a host does not answer."""
+"""Seconds without a pulse, of which there is one in five, after which a host does not answer."""
 
 
 class Supervisor:
@@ -71,6 +72,7 @@ class Supervisor:
         session's own can be opened: one that has a proxy does not dial.
         """
         database = in_database(settings.device_store)
+        threads = Threads()
         self._keepers: dict[SessionId, Keeper] = {}
         self._house = House(
             settings=settings,
@@ -79,7 +81,8 @@ class Supervisor:
             record=record,
             offer=offer,
             store_away=store_away,
-            aside=Aside(partial(store, settings), now),
+            aside=Aside(partial(store, settings), now, threads),
+            threads=threads,
             scratch=Path(mkdtemp(prefix="zapgate-")) if database else None,
             now=now,
             until=until,
@@ -104,6 +107,7 @@ class Supervisor:
         finally:
             await self._house.proxies.close()
             await self._house.nursery.close()
+            self._house.threads.close()
             if self._house.scratch is not None:
                 shutil.rmtree(self._house.scratch, ignore_errors=True)
 
@@ -154,7 +158,7 @@ class Supervisor:
         """
         await self.stop(session.id, quiet=True)
         async with self._turns[session.id]:
-            await asyncio.to_thread(self._house.store(session).erase)
+            await self._house.threads.run(self._house.store(session).erase)
         if self._house.scratch is not None:
             # What the library printed of it.
             shutil.rmtree(self._house.scratch / session.id, ignore_errors=True)
@@ -180,7 +184,7 @@ class Supervisor:
         await self._at_rest(session, work)
         if change.trigger is Trigger.LOG_OUT:
             async with self._turns[session.id]:
-                await asyncio.to_thread(self._house.store(session).erase_credentials)
+                await self._house.threads.run(self._house.store(session).erase_credentials)
 
     async def refuse(self, session: Session, command: SendMessage, failure: Failure) -> None:
         """Journal and record that a message of a session without a host failed.
@@ -318,8 +322,9 @@ class Supervisor:
                 )
                 work(journal)
 
-            entries = await asyncio.to_thread(page, settle_and_work)
+            entries = await self._house.threads.run(page, settle_and_work)
             while entries:
                 await self._record(session, entries)
                 recorded = entries[-1].sequence
-                entries = await asyncio.to_thread(page, partial(Journal.forget, sequence=recorded))
+                forget = partial(Journal.forget, sequence=recorded)
+                entries = await self._house.threads.run(page, forget)

@@ -63,7 +63,10 @@ WINDOW: Final = 500
 """Entries handed on and not yet recorded. More wait on the disk, not in the gateway's memory."""
 _BATCH: Final = 100
 BEAT: Final = 1.0
-"""Seconds between two looks at the watches below, and between two pulses."""
+"""Seconds between two looks at the watches below."""
+PULSES: Final = 6
+"""Pulses in the time after which a host without one stands still, if there is nothing new to say.
+Each wakes the gateway, which has hundreds of hosts."""
 LOOKS: Final = 3
 """Looks at the connection itself in the time it may be missing."""
 PRUNE_EVERY: Final = 3600.0
@@ -197,6 +200,8 @@ class Host:
         self._watch: Watch | None = None
         self._port = port_of(begin.proxy)
         self._heard_ago: float | None = None
+        self._pulsed: Pulse | None = None
+        self._pulse_due = 0.0
         self._wire: Wire | None = None
         self._group: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
@@ -308,7 +313,7 @@ class Host:
                         self._watch = self._watch or Watch.SILENCE
                     elif (often := self._watches.dropped(time.monotonic())) is not None:
                         self._bark(often)
-            self._pulse()
+            self._pulse(time.monotonic())
         if verdict.fate is not Fate.STAY:
             self._end(None)
 
@@ -433,7 +438,7 @@ class Host:
                 self._heard_ago = heard_ago(self._port)
                 self._look(self._watches.hearing(now, self._heard_ago))
             self._journal.check()
-            self._pulse()
+            self._pulse(now)
             if not self._waits_for_phone:
                 self._look(self._watches.login(now, sending=self._sender.sending_for > 0))
             elif self._attempt.overdue():
@@ -448,16 +453,18 @@ class Host:
         """Whether the number is not linked yet: there is no device."""
         return self._attempt.begun and not self._confirmed
 
-    def _pulse(self) -> None:
-        self._channel.post(
-            Pulse(
-                connected=self._connected.is_set(),
-                sending_for=self._sender.sending_for,
-                journal_depth=self._journal.last - self._recorded,
-                taking_for=self._intake.taking_for,
-                heard_ago=self._heard_ago,
-            )
+    def _pulse(self, now: float) -> None:
+        """Say that we live, and how: where that has changed, else now and then."""
+        pulse = Pulse(
+            connected=self._connected.is_set(),
+            sending_for=self._sender.sending_for,
+            journal_depth=self._journal.last - self._recorded,
+            taking_for=self._intake.taking_for,
+            heard_ago=self._heard_ago,
         )
+        if pulse != self._pulsed or now >= self._pulse_due:
+            self._pulsed, self._pulse_due = pulse, now + self._begin.limits.pulse / PULSES
+            self._channel.post(pulse)
 
     # The end.
 

@@ -11,6 +11,7 @@ from gateway.frames import Entry
 from gateway.host import folder as folder_module
 from gateway.host.folder import ASIDE, Folder
 from gateway.host.store import StoreFailed
+from gateway.threads import Threads
 from shared import clock
 from shared.errors import Unavailable
 from shared.message import MessageStatus
@@ -43,16 +44,16 @@ class Table:
 
 async def filled(folder: Path, session: Session, last: int) -> Aside:
     """As a gateway left it that is gone."""
-    aside = Aside(lambda _: Folder(folder), clock.millis)
+    aside = Aside(lambda _: Folder(folder), clock.millis, Threads())
     for entry in entries(session, 1, last):
         await aside.put(session, entry, REFUSED)
-    return Aside(lambda _: Folder(folder), clock.millis)
+    return Aside(lambda _: Folder(folder), clock.millis, Threads())
 
 
 async def test_what_is_set_aside_is_on_the_disk_and_counted(tmp_path: Path) -> None:
     """People find the event whole, with the reason; nobody else may read it."""
     session = new_session()
-    aside = Aside(lambda _: Folder(tmp_path), clock.millis)
+    aside = Aside(lambda _: Folder(tmp_path), clock.millis, Threads())
     (entry,) = entries(session, 4, 4)
     await aside.put(session, entry, ValueError("ValidationException"))
     path = tmp_path / ASIDE

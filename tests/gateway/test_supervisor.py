@@ -24,6 +24,7 @@ from gateway.limits import Limits
 from gateway.nursery import Nursery, Unborn
 from gateway.proxies import proxies_of
 from gateway.supervisor import Supervisor
+from gateway.threads import Threads
 from gateway.weather import FEW, Weather
 from shared import clock, ids
 from shared.env import Settings, for_hosts
@@ -258,7 +259,8 @@ def test_a_folder_is_named_by_ids_only(
         record=_never,
         offer=_never,
         store_away=_never,
-        aside=Aside(lambda _: Folder(tmp_path), clock.millis),
+        aside=Aside(lambda _: Folder(tmp_path), clock.millis, threads := Threads()),
+        threads=threads,
         scratch=None,
         now=clock.millis,
         until=lambda _: None,
