@@ -14,7 +14,7 @@ import msgspec
 from shared import clock
 from shared.delivery import Delivery, DeliveryState, HeldBy, Phases, Trigger
 from shared.headers import merged
-from shared.ids import EventId
+from shared.ids import EventId, WorkerId
 from shared.signing import sign_webhook
 from shared.tenant import TenantStatus
 from shared.webhook import Endpoint, EndpointStatus
@@ -238,20 +238,22 @@ def after(delivery: Delivery, verdict: Verdict, result: Result | None, now: int)
         state=state,
         due_at=due_at,
         held_by=None,
+        claimed_by=None,
         updated_at=now,
         last_status=status,
         last_error=error,
     )
 
 
-def claimed(delivery: Delivery, now: int) -> Delivery:
-    """The delivery with its next attempt begun."""
+def claimed(delivery: Delivery, now: int, by: WorkerId | None = None) -> Delivery:
+    """The delivery with its next attempt begun, by a gateway."""
     return msgspec.structs.replace(
         delivery,
         state=DeliveryState.SENDING,
         attempt=delivery.attempt + 1,
         due_at=now + CLAIM,
         held_by=None,
+        claimed_by=by,
         updated_at=now,
     )
 
@@ -263,6 +265,7 @@ def released(delivery: Delivery, due_at: int, now: int) -> Delivery:
         state=DeliveryState.WAITING,
         attempt=delivery.attempt - 1,
         due_at=due_at,
+        claimed_by=None,
         updated_at=now,
     )
 
@@ -271,7 +274,7 @@ def unclaimed(delivery: Delivery) -> Delivery:
     """A delivery as it waits for its next attempt; after a lapsed claim, the lost one counts."""
     if delivery.state is not DeliveryState.SENDING:
         return delivery
-    return msgspec.structs.replace(delivery, state=DeliveryState.WAITING)
+    return msgspec.structs.replace(delivery, state=DeliveryState.WAITING, claimed_by=None)
 
 
 def held(delivery: Delivery, hold: Held, now: int) -> Delivery:
@@ -283,6 +286,7 @@ def held(delivery: Delivery, hold: Held, now: int) -> Delivery:
         attempt=delivery.attempt - begun,
         due_at=hold.at,
         held_by=hold.by,
+        claimed_by=None,
         updated_at=now,
     )
 

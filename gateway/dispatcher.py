@@ -53,7 +53,7 @@ from shared import clock, ids, queue
 from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Phases, Trigger, Wake
 from shared.env import Places
 from shared.errors import Contended, Forged, Unavailable
-from shared.ids import EventId, TenantId
+from shared.ids import EventId, TenantId, WorkerId
 from shared.logs import fields
 from shared.store import events, recoveries
 from shared.webhook import Endpoint, EndpointStatus, Health
@@ -110,8 +110,11 @@ class Dispatcher:
         egress: Egress,
         metrics: Metrics,
         now: Callable[[], int],
+        me: WorkerId | None = None,
         limits: Limits | None = None,
     ) -> None:
+        """`me` is what claims are made by."""
+        self._me = me
         self._limits = limits or Limits()
         self._places = places
         self._aws = aws
@@ -129,6 +132,7 @@ class Dispatcher:
         self._intake: list[asyncio.Task[None]] = []
         self._wakes: asyncio.Task[None] | None = None
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._inheriting: set[WorkerId] = set()
         self._stopping = False
         self._stop_by = 0.0
         self._idle = asyncio.Event()
@@ -191,6 +195,22 @@ class Dispatcher:
         """Take what is overdue now."""
         await self._due.sweep()
 
+    def inherit(self, owner: WorkerId) -> None:
+        """Take what a gateway had claimed that has lost its leases. Asked again, it begins anew."""
+        if self._stopping or owner in self._inheriting:
+            return
+        self._inheriting.add(owner)
+        self._tasks.create_task(self._inherit(owner), name="inherit")
+
+    async def _inherit(self, owner: WorkerId) -> None:
+        try:
+            count = await self._due.inherit(owner)
+            log.info("claims.inherited", extra=fields(owner=owner, count=count))
+        except (Unavailable, Contended) as error:
+            log.warning("claims.not_inherited", extra=fields(owner=owner, cause=str(error)))
+        finally:
+            self._inheriting.discard(owner)
+
     def born(self, delivery: Delivery, endpoint: Endpoint) -> Delivery:
         """A new delivery as it comes into the table: claimed by us where there is room for it."""
         now = self._now()
@@ -200,7 +220,7 @@ class Dispatcher:
             return held(delivery, rest, now)
         if self._stopping or not self._turns.room(endpoint.tenant_id, endpoint.id, Lane.FIRST):
             return delivery
-        return claimed(delivery, now)
+        return claimed(delivery, now, self._me)
 
     def hand_over(self, delivery: Delivery, body: bytes) -> None:
         """Attempt a delivery that was born claimed when it is its turn.
@@ -227,7 +247,7 @@ class Dispatcher:
             ended = after(idle, hindered, None, now)
             log.info("delivery.given_up", extra=_ids(ended, error=hindered.error))
             return await self._end(delivery, ended, lost, last=hindered.exhausted)
-        ours = claimed(idle, now)
+        ours = claimed(idle, now, self._me)
         lane = lane_of(ours, fresh=False)
         if not self._turns.room(delivery.tenant_id, delivery.endpoint_id, lane):
             self._metrics.sidelined.inc()

@@ -1,8 +1,9 @@
-"""What is due again, found in two ways.
+"""What is due again, found in three ways.
 
-The delivery queue wakes for what is due within minutes, to the second. The sweeper finds in the
-due-index whatever is overdue: long retries, what was held or found no room, lost wake-ups, and what
-a dead process had claimed.
+The delivery queue wakes for what is due within minutes, to the second. What a gateway had claimed
+that lost its leases is looked for by whoever takes them. And the sweeper finds in the due-index
+whatever is overdue: long retries, what was held or found no room, lost wake-ups, and claims that
+lapsed.
 """
 
 import asyncio
@@ -12,14 +13,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway.aws import Aws
+from gateway.delivery import CLAIM
 from gateway.loops import Loop
 from gateway.metrics import Metrics
 from shared import clock, queue
 from shared.delivery import Delivery, DeliveryState, Wake
 from shared.env import Places
 from shared.errors import Contended, Malformed, Unavailable
-from shared.ids import EndpointId
+from shared.ids import EndpointId, WorkerId
+from shared.logs import fields
 from shared.store import deliveries
 from shared.store.deliveries import DUE_SHARDS
 
@@ -98,6 +103,32 @@ class Due:
             if time.monotonic() > ends:
                 break  # the next sweep begins with the shards that had no turn
         self._metrics.overdue.set((self._now() - oldest) / clock.SECOND)
+
+    async def inherit(self, owner: WorkerId) -> int:
+        """Take what a gateway that is gone had claimed, although its claims are good for a while.
+
+        How many that were. Should it live, and end an attempt, the event may arrive twice.
+        """
+        now, taken = self._now(), 0
+        for shard in range(DUE_SHARDS):
+            start = None
+            while True:
+                found, start = await self._aws.run(
+                    deliveries.claims(shard, owner, now, now + CLAIM, start)
+                )
+                # As if the claim had lapsed: that it was made counts, its end is not known.
+                lapsed = [msgspec.structs.replace(each, due_at=now) for each in found]
+                outcomes = await asyncio.gather(
+                    *map(self._takes.take, lapsed), return_exceptions=True
+                )
+                for outcome in outcomes:
+                    if isinstance(outcome, Exception):
+                        # Its claim lapses, and the sweeper finds it.
+                        log.warning("claim.not_inherited", extra=fields(cause=str(outcome)))
+                taken += outcomes.count(True)
+                if start is None:
+                    break
+        return taken
 
     async def _sweep(self, shard: int) -> int:
         """When (ms) the oldest that was found was due."""

@@ -84,12 +84,14 @@ class Leaseholder:
         left: Callable[[int], Coroutine[object, object, None]],
         lost: Callable[[int], Coroutine[object, object, None]],
         patience: float = 0,
+        inherits: Callable[[WorkerId], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`won` begins to serve a shard. `left` ends that in order, `lost` at once.
 
         Both return when nothing of the shard is served any more; `lost` may cut `left` short.
         `patience` is how many seconds after a gateway came or went shares may stay uneven.
+        `inherits` is told of a gateway whose lease had lapsed when it was taken.
         """
         self._aws = aws
         self._me = me
@@ -98,6 +100,7 @@ class Leaseholder:
         self._won = won
         self._left = left
         self._lost = lost
+        self._inherits = inherits
         self._patience = patience
         self._monotonic = monotonic
         self._view = View()
@@ -410,6 +413,8 @@ class Leaseholder:
             self.moves["won"] += 1
             log.info("lease.won", extra=fields(shard=shard, epoch=hold.lease.epoch))
             self._won(shard)
+            if seen.owner is not None and seen.owner != self._me:
+                self._inherits(seen.owner)
 
     async def _hand_over(self, given: Hold, heir: WorkerId | None) -> None:
         shard, epoch = given.lease.shard, given.lease.epoch

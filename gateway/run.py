@@ -73,6 +73,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         async def lost(shard: int) -> None:
             await inbox.lost(shard)
 
+        def inherits(owner: WorkerId) -> None:
+            dispatcher.inherit(owner)
+
         leaseholder = Leaseholder(
             aws=aws,
             me=me,
@@ -82,10 +85,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             left=left,
             lost=lost,
             patience=settings.balance_seconds,
+            inherits=inherits,
         )
         await parts.enter_async_context(_background(leaseholder.run()))
 
-        dispatcher, recoveries = await _webhooks(parts, settings, aws, directory, metrics)
+        dispatcher, recoveries = await _webhooks(parts, settings, aws, directory, metrics, me=me)
 
         outbox = Outbox(
             aws=aws,
@@ -206,7 +210,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _webhooks(
-    parts: AsyncExitStack, settings: Settings, aws: Aws, directory: Directory, metrics: Metrics
+    parts: AsyncExitStack,
+    settings: Settings,
+    aws: Aws,
+    directory: Directory,
+    metrics: Metrics,
+    *,
+    me: WorkerId,
 ) -> tuple[Dispatcher, Recoveries]:
     """What delivers webhooks, and brings back what was given up."""
     egress = await parts.enter_async_context(
@@ -219,6 +229,7 @@ async def _webhooks(
         egress=egress,
         metrics=metrics,
         now=clock.millis,
+        me=me,
     )
     await parts.enter_async_context(dispatcher)
     recoveries = Recoveries(

@@ -6,12 +6,12 @@ from typing import Self
 import msgspec
 
 from shared.errors import Malformed
-from shared.ids import EndpointId, EventId, SessionId, TenantId
+from shared.ids import EndpointId, EventId, SessionId, TenantId, WorkerId
 
 
 class DeliveryState(StrEnum):
     SENDING = "sending"
-    """Claimed by a gateway until `due_at`; after that anyone may claim it."""
+    """Claimed by a gateway until `due_at`; after that, or its end, anyone may claim it."""
     WAITING = "waiting"
     """Due at `due_at`."""
     HELD = "held"
@@ -60,6 +60,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int | None = None
     """When it is due or looked at, or when a claim lapses; None once it is over."""
     held_by: HeldBy | None = None
+    claimed_by: WorkerId | None = None
+    """While sending, the gateway that claimed it: what it leaves when it dies is found by that."""
     last_status: int | None = None
     """HTTP status of the last attempt's answer; None where there was none."""
     last_error: str | None = None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared import clock
-from shared.aws import Op
+from shared.aws import Op, Response
 from shared.delivery import Attempt, Delivery, DeliveryState, Trigger
 from shared.env import Places
-from shared.ids import EndpointId, EventId, SessionId, TenantId
+from shared.ids import EndpointId, EventId, SessionId, TenantId, WorkerId
 from shared.store import keys
 from shared.store.dynamo import (
     ABSENT,
@@ -125,6 +125,36 @@ def due_deliveries(shard: int, now: int, limit: int) -> Op[tuple[Delivery, ...]]
         params,
         lambda response: tuple(from_item(item, Delivery) for item in response["Items"]),
     )
+
+
+def claims(
+    shard: int, owner: WorkerId, now: int, until: int, start: Response | None = None
+) -> Op[tuple[tuple[Delivery, ...], Response | None]]:
+    """What a gateway has claimed until some time between `now` and `until`, oldest first.
+
+    A page of it, and where the next begins, if there is one.
+    """
+
+    def params(at: Places) -> dict[str, object]:
+        request: dict[str, object] = {
+            "TableName": at.table,
+            "IndexName": "Due",
+            "KeyConditionExpression": "due_shard = :shard AND due_at BETWEEN :now AND :until",
+            "FilterExpression": "claimed_by = :owner",
+            "ExpressionAttributeValues": {
+                ":shard": attribute(f"DUE#{shard}"),
+                ":now": attribute(now),
+                ":until": attribute(until),
+                ":owner": attribute(owner),
+            },
+        }
+        return request if start is None else {**request, "ExclusiveStartKey": start}
+
+    def decode(response: Response) -> tuple[tuple[Delivery, ...], Response | None]:
+        found = tuple(from_item(item, Delivery) for item in response["Items"])
+        return found, response.get("LastEvaluatedKey")
+
+    return Op("dynamodb", "query", params, decode)
 
 
 def every_delivery(

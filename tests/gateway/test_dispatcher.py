@@ -27,7 +27,7 @@ from shared.delivery import Attempt, Delivery, DeliveryState, HeldBy, Outcome, T
 from shared.errors import Unavailable
 from shared.events import EndpointTest, Ping, encode
 from shared.headers import with_headers
-from shared.ids import EventId
+from shared.ids import EventId, WorkerId
 from shared.sealing import NONCE_BYTES, seal
 from shared.session import Session
 from shared.signing import webhook_secret
@@ -84,7 +84,9 @@ def parts_of(world: World) -> dict[str, Any]:
     }
 
 
-async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple[Delivery, bytes]:
+async def owed(
+    world: World, endpoint: Endpoint, *, claim: bool = True, by: WorkerId | None = None
+) -> tuple[Delivery, bytes]:
     """An event stored with its delivery, as the outbox would."""
     now = clock.millis()
     event_id = EventId(clock.mint(ids.EVENT))
@@ -110,7 +112,7 @@ async def owed(world: World, endpoint: Endpoint, *, claim: bool = True) -> tuple
         due_at=now,
     )
     if claim:
-        delivery = claimed(delivery, now)
+        delivery = claimed(delivery, now, by)
     await world.aws.run(events.record_event(endpoint.tenant_id, stored).alone())
     await world.aws.run(deliveries.record_delivery(endpoint.tenant_id, delivery).alone())
     return delivery, body
@@ -884,6 +886,26 @@ async def test_what_waits_is_given_back_as_soon_as_it_is_known_that_the_gateway_
         assert receiver.busy == 1
     assert (await row(world, first[0])).state is DeliveryState.DELIVERED
     assert len(receiver.requests) == 1
+
+
+async def test_what_a_dead_gateway_had_claimed_is_inherited(world: World) -> None:
+    """Long before its claims lapse, and nobody else's with it; that it was begun is in the log."""
+    dead, alive = (WorkerId(clock.mint(ids.WORKER)) for _ in range(2))
+    receiver = Receiver()
+    async with served(receiver) as url:
+        endpoint = await world.endpoint(await world.tenant(), url)
+        left = [(await owed(world, endpoint, by=dead))[0] for _ in range(3)]
+        theirs, _ = await owed(world, endpoint, by=alive)
+        async with opened(world) as dispatcher:
+            dispatcher.inherit(dead)
+            dispatcher.inherit(dead)
+            for delivery in left:
+                await until(came_to(world, delivery, DeliveryState.DELIVERED))
+                first, second = sorted(await log_of(world, delivery), key=lambda each: each.number)
+                assert (first.outcome, second.outcome) == (Outcome.INTERRUPTED, Outcome.DELIVERED)
+                assert (await row(world, delivery)).claimed_by is None
+    assert len(receiver.requests) == len(left)
+    assert await row(world, theirs) == theirs
 
 
 async def test_others_are_told_of_what_a_stopping_gateway_leaves(

@@ -36,6 +36,7 @@ class Gateway:
         self.closing = asyncio.Event()
         self.closing.set()
         self.me = WorkerId(clock.mint(ids.WORKER))
+        self.inherited: set[WorkerId] = set()
         self.leaseholder = Leaseholder(
             aws=aws,
             me=self.me,
@@ -44,6 +45,7 @@ class Gateway:
             won=self.serving.add,
             left=self.left,
             lost=self.lost,
+            inherits=self.inherited.add,
         )
 
     async def left(self, shard: int) -> None:
@@ -113,6 +115,7 @@ async def test_shards_follow_the_gateways_that_come_and_go(world: World) -> None
                 assert first.leaseholder.moves["handed_over"] == before["handed_over"]
         second.serving.clear()
         await until(all_of(first), LEASE * 1.5 + SLACK)
+        assert first.inherited == {second.me}, "who left in order left nothing"
         assert first.leaseholder.moves["lost"] == 0
         await until(lambda: first.leaseholder.gateways() == 1)
 
