@@ -80,11 +80,12 @@ class RequestCode(_Frame, frozen=True, kw_only=True):
 
 
 class Send(_Frame, frozen=True, kw_only=True):
-    """Gateway to host: send one message. The outcome comes as an entry."""
+    """Gateway to host: send one message. The outcome comes as an entry.
+
+    It may have been ordered before: then what is journalled of it decides.
+    """
 
     command: SendMessage
-    repeated: bool = False
-    """The order was received before: a journalled intent without outcome decides."""
 
 
 class Recorded(_Frame, frozen=True, kw_only=True):

@@ -109,7 +109,6 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(slots=True)
 class _Order:
     command: SendMessage
-    repeated: bool
     done: "asyncio.Future[None]"
 
 
@@ -192,7 +191,7 @@ class Keeper:
 
     # What others ask.
 
-    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+    async def send(self, command: SendMessage) -> None:
         """Order a message; returns once its outcome is recorded. Raises NotHeld."""
         if self.ending:
             raise NotHeld("the session is at its end here")
@@ -202,9 +201,9 @@ class Keeper:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             # Whoever asked may be gone when it fails; that is then nobody's news.
             done.add_done_callback(lambda future: future.cancelled() or future.exception())
-            order = self._orders[command.message_id] = _Order(command, repeated, done)
+            order = self._orders[command.message_id] = _Order(command, done)
             if self._life is not None:
-                self._life.child.channel.post(Send(command=command, repeated=repeated))
+                self._life.child.channel.post(Send(command=command))
         await asyncio.shield(order.done)
 
     def hurry(self) -> None:
@@ -359,8 +358,7 @@ class Keeper:
         )
         life.child.channel.post(Recorded(sequence=self._recorder.last))
         for order in self._orders.values():
-            life.child.channel.post(Send(command=order.command, repeated=order.repeated))
-            order.repeated = True
+            life.child.channel.post(Send(command=order.command))
         self._life = life
         if self._stop is not None:
             life.child.channel.post(self._stop)

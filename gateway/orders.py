@@ -92,7 +92,7 @@ class Hosts(Protocol):
         """Erase its credentials and journal."""
         ...
 
-    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+    async def send(self, command: SendMessage) -> None:
         """Return when the outcome is recorded. Raises NotHeld."""
         ...
 
@@ -148,8 +148,8 @@ class Orders:
         """Whether we hold this shard at this moment."""
         return self._epoch(shard) is not None
 
-    async def carry_out(self, command: Command, shard: int, count: int) -> str:
-        """Do what the command asks; what came of it, in a word. It was received `count` times.
+    async def carry_out(self, command: Command, shard: int) -> str:
+        """Do what the command asks; what came of it, in a word.
 
         Raises:
             Foreign: its session is not its tenant's, or not on this shard.
@@ -159,7 +159,7 @@ class Orders:
             raise NotHeld
         match command:
             case SendMessage():
-                return await self._send(command, shard, count)
+                return await self._send(command, shard)
             case PurgeTenant():
                 return await self._purge(command, shard)
             case (
@@ -464,14 +464,13 @@ class Orders:
         text = commands.encode(self._keys, command)
         await self._aws.run(queue.send_command(shard, command.session_id, command.id, text))
 
-    async def _send(self, command: SendMessage, shard: int, count: int) -> str:
+    async def _send(self, command: SendMessage, shard: int) -> str:
         begun = self._begun.get(command.session_id)
         if begun is not None and begun.session.tenant_id != command.tenant_id:
             raise Foreign("the session is another tenant's")
-        repeated = count > 1
         if begun is not None and self._hosts.holds(begun.session.id):
             try:
-                await self._hosts.send(command, repeated=repeated)
+                await self._hosts.send(command)
             except NotHeld:
                 pass  # it ended meanwhile: its row says whether it is to go on
             else:
@@ -480,9 +479,9 @@ class Orders:
         # so that none passes another while the row is read and a host is made.
         turn = self._turn(command.session_id)
         async with turn:
-            return await self._send_anew(command, shard, repeated=repeated)
+            return await self._send_anew(command, shard)
 
-    async def _send_anew(self, command: SendMessage, shard: int, *, repeated: bool) -> str:
+    async def _send_anew(self, command: SendMessage, shard: int) -> str:
         """Send for a session that has no host here, if it should have one."""
         session = await self._owned(command, shard)
         if session is None:
@@ -492,7 +491,7 @@ class Orders:
         if session.desired is not Desired.RUNNING or session.state not in RESUMABLE:
             return await self._refuse(session, command, _ENDED)
         await self._start(session, _unlinked_number(session))
-        await self._hosts.send(command, repeated=repeated)
+        await self._hosts.send(command)
         return "done"
 
     async def _refuse(self, session: Session, command: SendMessage, failure: Failure) -> str:

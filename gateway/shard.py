@@ -367,9 +367,7 @@ class ShardInbox:
             fault = order.command
         else:
             try:
-                outcome = await self._orders.carry_out(
-                    order.command, self.shard, order.message.count
-                )
+                outcome = await self._orders.carry_out(order.command, self.shard)
             except Exception as error:  # noqa: BLE001 - sorted below
                 fault = error
         settlement = sort(fault, order.message.count)

@@ -164,12 +164,12 @@ class Supervisor:
             shutil.rmtree(self._house.scratch / session.id, ignore_errors=True)
         self._turns.pop(session.id, None)
 
-    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+    async def send(self, command: SendMessage) -> None:
         """Send a message; returns once its outcome is recorded. Raises NotHeld."""
         keeper = self._keepers.get(command.session_id)
         if keeper is None:
             raise NotHeld("no host here holds the session")
-        await keeper.send(command, repeated=repeated)
+        await keeper.send(command)
 
     async def mark(self, session: Session, change: Change) -> None:
         """Journal and record a change of a session without a host: stopped, or logged out.

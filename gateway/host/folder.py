@@ -96,8 +96,9 @@ class Folder:
         return None if row is None else str(row[0])
 
     def use_keys_once(self) -> None:
-        path = self.path / CREDENTIALS
-        with _ours(), closing(sqlite3.connect(path, timeout=_BUSY_MILLIS / 1000)) as db:
+        # Never made here: an empty file would pass for credentials.
+        uri, limit = f"{(self.path / CREDENTIALS).as_uri()}?mode=rw", _BUSY_MILLIS / 1000
+        with _ours(), closing(sqlite3.connect(uri, uri=True, timeout=limit)) as db:
             if db.execute(_SESSIONS).fetchone() is not None:
                 db.execute(_KEYS_ONCE)
 

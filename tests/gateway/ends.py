@@ -100,7 +100,7 @@ class Scene:
 
     async def says(self, text: str) -> None:
         """Send a text; returns once its outcome is recorded."""
-        await self.here.supervisor.send(order(self.session, FRIEND, text), repeated=False)
+        await self.here.supervisor.send(order(self.session, FRIEND, text))
 
     async def speaks(self) -> None:
         """A message goes out and another comes in, and neither twice."""

@@ -59,7 +59,7 @@ async def talk(here: Gateway, control: ControlClient, session: Session, number: 
     """A message out and one in: either is read by the other side."""
     began = max(sequences(here, session), default=0)
     text = f"{number} {began}"
-    await here.supervisor.send(order(session, BEN, text), repeated=False)
+    await here.supervisor.send(order(session, BEN, text))
     await control.wait_for_text(BEN, text)
     await here.event(session, MessageDelivered, after=began)
     before = here.last
@@ -172,7 +172,7 @@ async def test_a_server_that_comes_back_finds_everything_going_on(
         assert here.pid(session) is None
         await control.send(BEN, ANNA, "while the store is away")
         sending = asyncio.ensure_future(
-            here.supervisor.send(order(session, BEN, "ordered meanwhile"), repeated=False)
+            here.supervisor.send(order(session, BEN, "ordered meanwhile"))
         )
         await asyncio.to_thread(own_postgres.start)
         away = await here.event(session, SessionReconnecting, after=last)

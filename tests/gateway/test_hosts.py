@@ -85,7 +85,7 @@ async def test_a_number_is_linked_by_code_and_speaks(
     assert (connected.data.lid or "").endswith("@lid")
 
     command = order(session, BEN, "Hello Ben")
-    await here.supervisor.send(command, repeated=False)
+    await here.supervisor.send(command)
     sent = await here.event(session, MessageSent)
     assert sent.data.message_id == command.message_id
     read = await here.event(session, MessageRead)
@@ -99,7 +99,7 @@ async def test_a_number_is_linked_by_code_and_speaks(
     assert received.data.sender.name == "Ben"
 
     # An order that is repeated once its outcome is known is done, and nothing is sent.
-    await here.supervisor.send(command, repeated=True)
+    await here.supervisor.send(command)
     assert len(await control.received(BEN)) == 1
     assert sequences(here, session) == list(range(1, here.last + 1))
     for path in (tmp_path / "devices").rglob("*"):
@@ -164,14 +164,14 @@ async def test_no_key_is_used_twice_whatever_the_library_writes(
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as db:
         guarded = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
         await until(lambda: db.execute(guarded).fetchone() == (1,))
-        await here.supervisor.send(order(session, BEN, "first"), repeated=False)
+        await here.supervisor.send(order(session, BEN, "first"))
         before = db.execute("SELECT their_id, session FROM whatsmeow_sessions").fetchall()
-        await here.supervisor.send(order(session, BEN, "second"), repeated=False)
+        await here.supervisor.send(order(session, BEN, "second"))
         for theirs, state in before:
             db.execute(
                 "UPDATE whatsmeow_sessions SET session = ? WHERE their_id = ?", (state, theirs)
             )
-    await here.supervisor.send(order(session, BEN, "third"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "third"))
     await control.wait_for_text(BEN, "third")
     assert [each.text for each in await control.received(BEN)] == ["first", "second", "third"]
 
@@ -250,12 +250,12 @@ async def test_a_send_that_was_cut_off_is_uncertain_until_its_receipt(
     session = new_session()
     await link(here, control, session, ANNA)
     await control.create_person(BEN, "Ben")
-    await here.supervisor.send(order(session, BEN, "first"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "first"))
     # A pulse tells of a send up to a second late, and before the library has written it.
     await control.fault(ANNA, faults.AckDelay(6))
     command = order(session, BEN, "second")
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(here.supervisor.send(command, repeated=False))
+        sending = group.create_task(here.supervisor.send(command))
         await here.until_sending(session)
         await asyncio.sleep(0.5)
         os.kill(here.host(session), signal.SIGKILL)
@@ -279,10 +279,10 @@ async def test_a_send_that_hangs_costs_the_host_and_not_the_session(
     await control.create_person(BEN, "Ben")
     await control.fault(ANNA, faults.AckDelay(30))
     here.limit(send=0.5)
-    await here.supervisor.send(order(session, BEN, "stuck"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "stuck"))
     await here.event(session, MessageUncertain)
     await control.fault(ANNA, faults.Clear())
-    await here.supervisor.send(order(session, BEN, "free"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "free"))
     await here.event(session, MessageSent)
 
 
@@ -324,7 +324,7 @@ async def test_a_resend_is_the_tenants_choice(here: Gateway, control: ControlCli
     await control.fault(ANNA, faults.AckDelay(2))
     command = order(session, BEN, "whatever it takes", OnUncertain.RESEND)
     async with asyncio.TaskGroup() as group:
-        sending = group.create_task(here.supervisor.send(command, repeated=False))
+        sending = group.create_task(here.supervisor.send(command))
         await here.until_sending(session)
         os.kill(here.host(session), signal.SIGKILL)
         await control.fault(ANNA, faults.Clear())
@@ -361,7 +361,7 @@ async def test_stopping_is_orderly_and_starting_needs_no_pairing(
     assert gone(pid)
     assert not here.supervisor.holds(session.id)
     with pytest.raises(NotHeld):
-        await here.supervisor.send(order(session, BEN, "too late"), repeated=False)
+        await here.supervisor.send(order(session, BEN, "too late"))
     offered = len(here.pairings)
     await here.supervisor.start(session)
     await here.event(session, SessionConnected, after=stopped.sequence)
@@ -468,7 +468,7 @@ async def test_an_order_that_was_not_begun_fails_with_its_session(
     await here.event(session, SessionReconnecting)
     command = order(session, BEN, "too late")
     async with asyncio.TaskGroup() as group:
-        group.create_task(here.supervisor.send(command, repeated=False))
+        group.create_task(here.supervisor.send(command))
         await asyncio.sleep(0)
         await here.supervisor.stop(session.id)
     failed = await here.event(session, MessageFailed)
@@ -487,7 +487,7 @@ async def test_an_order_goes_back_when_its_session_goes_elsewhere(
 
     async def send() -> None:
         with pytest.raises(NotHeld):
-            await here.supervisor.send(order(session, BEN, "later"), repeated=False)
+            await here.supervisor.send(order(session, BEN, "later"))
 
     async with asyncio.TaskGroup() as group:
         group.create_task(send())
@@ -533,7 +533,7 @@ async def test_a_lost_socket_is_dialled_again_and_messages_wait(
     await control.down(1.0)
     dropped = await here.event(session, SessionReconnecting)
     assert dropped.data.reason is Reason.CONNECTION_LOST
-    await here.supervisor.send(order(session, BEN, "patient"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "patient"))
     await here.event(session, SessionConnected, after=dropped.sequence)
     assert [each.text for each in await control.received(BEN, wait=5)] == ["patient"]
     assert here.pid(session) == pid
@@ -572,7 +572,7 @@ async def test_refusals_are_failures_with_a_code(here: Gateway, control: Control
         ("+4915199999999", FailureCode.NOT_ON_WHATSAPP),
     ):
         command = order(session, to, "hello")
-        await here.supervisor.send(command, repeated=False)
+        await here.supervisor.send(command)
         failed = next(
             event
             for event in here.events(session)
@@ -581,7 +581,7 @@ async def test_refusals_are_failures_with_a_code(here: Gateway, control: Control
         assert failed.data.status is MessageStatus.FAILED
         assert failed.data.failure is not None
         assert failed.data.failure.code is code
-    await here.supervisor.send(order(session, BEN, "fine"), repeated=False)
+    await here.supervisor.send(order(session, BEN, "fine"))
     await here.event(session, MessageSent)
 
 
@@ -596,7 +596,7 @@ async def test_a_group_message_is_published_once(here: Gateway, control: Control
     assert received.data.group
     assert received.data.chat == group.jid
     assert received.data.sender.phone_number == BEN
-    await here.supervisor.send(order(session, group.jid, "hello group"), repeated=False)
+    await here.supervisor.send(order(session, group.jid, "hello group"))
     await here.event(session, MessageSent)
     assert here.kinds(session).count("MessageReceived") == 1
 

@@ -33,7 +33,7 @@ async def want(world: World, session: Session, desired: Desired) -> None:
 
 
 async def do(shard: Shard, command: Command) -> str:
-    return await shard.orders.carry_out(command, 0, 1)
+    return await shard.orders.carry_out(command, 0)
 
 
 async def test_a_row_and_not_the_index_says_what_to_resume(world: World) -> None:

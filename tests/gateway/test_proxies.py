@@ -144,7 +144,7 @@ async def test_a_session_lives_behind_its_proxy(
         session = through(new_session(), way.url(WRITTEN if way.credentials else ""))
         await control.create_person(BEN, "Ben")
         await link(running, control, session, ANNA)
-        await running.supervisor.send(order(session, BEN, "out"), repeated=False)
+        await running.supervisor.send(order(session, BEN, "out"))
         await running.event(session, MessageSent)
         await control.send(BEN, ANNA, "and in")
         received = await running.event(session, MessageReceived)

@@ -51,7 +51,7 @@ class Hosts:
         self.held: dict[SessionId, Session] = {}
         self.ordered: dict[SessionId, bool] = {}
         self.told: list[tuple[Any, ...]] = []
-        self.sent: list[tuple[str, bool]] = []
+        self.sent: list[str] = []
         self.faults: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -82,7 +82,7 @@ class Hosts:
     async def erase(self, session: Session) -> None:
         self.told.append(("erase", session.id))
 
-    async def send(self, command: SendMessage, *, repeated: bool) -> None:
+    async def send(self, command: SendMessage) -> None:
         if command.session_id not in self.held:
             raise NotHeld
         if self.faults:
@@ -92,7 +92,7 @@ class Hosts:
         self.waiting -= 1
         if command.session_id not in self.held:
             raise NotHeld
-        self.sent.append((command.content.text, repeated))
+        self.sent.append(command.content.text)
 
     async def mark(self, session: Session, change: Change) -> None:
         self.told.append(("mark", session.id, change.trigger))
@@ -236,7 +236,7 @@ async def test_a_message_costs_a_receive_and_a_delete(world: World) -> None:
         session = await running(world, shard)
         before = world.aws.requests.copy()
         await shard.order(send(session))
-        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: shard.hosts.sent == ["hello"])
         await until(lambda: not shard.inbox.in_hand)
         used = world.aws.requests - before
     assert used["sqs", "DeleteMessageBatch"] == 1
@@ -255,7 +255,7 @@ async def test_messages_of_a_session_keep_their_order_and_share_requests(world: 
         await until(lambda: len(shard.hosts.sent) == 30, 20)
         await until(lambda: not shard.inbox.in_hand)
         used = world.aws.requests.total() - before
-    assert [text for text, _ in shard.hosts.sent] == texts
+    assert shard.hosts.sent == texts
     assert used < 30
 
 
@@ -282,7 +282,7 @@ async def test_what_waited_for_its_session_keeps_its_order(
     async with shard.inbox:
         shard.inbox.won(0)
         await until(lambda: len(shard.hosts.sent) == 5)
-    assert [text for text, _ in shard.hosts.sent] == texts
+    assert shard.hosts.sent == texts
 
 
 async def test_what_cannot_be_settled_does_not_end_the_gateway(
@@ -302,7 +302,7 @@ async def test_what_cannot_be_settled_does_not_end_the_gateway(
         await shard.post(session.id, "not a command")
         await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
         await shard.order(send(session))
-        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: shard.hosts.sent == ["hello"])
 
 
 async def test_messages_are_handed_over_before_the_last_is_recorded(world: World) -> None:
@@ -345,7 +345,7 @@ async def test_messages_keep_their_order_when_their_host_ends(
         shard.hosts.held.clear()
         shard.hosts.open.set()
         await until(lambda: len(shard.hosts.sent) == 5, 15)
-    assert [text for text, _ in shard.hosts.sent] == texts
+    assert shard.hosts.sent == texts
 
 
 async def test_sessions_do_not_wait_for_each_other(world: World) -> None:
@@ -426,20 +426,20 @@ async def test_a_message_wakes_a_session_that_should_run(world: World) -> None:
         await asyncio.sleep(0.2)
         session = await world.session(await world.tenant())
         await shard.order(send(session))
-        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: shard.hosts.sent == ["hello"])
     assert ("start", session.id, 3, None, False) in shard.hosts.told
 
 
 async def test_our_fault_gives_a_message_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails because of AWS comes again, marked as repeated, and nothing overtakes it."""
+    """What fails because of AWS comes again, and nothing overtakes it."""
     monkeypatch.setattr("gateway.sorting.FIRST_PAUSE", 0)
     async with served(world) as shard:
         session = await running(world, shard)
         shard.hosts.faults = [Unavailable("dynamodb", "x", "y")]
         await shard.order(send(session, "one"))
-        await until(lambda: shard.hosts.sent == [("one", True)])
+        await until(lambda: shard.hosts.sent == ["one"])
         await until(shard.empty)
     assert shard.counted("zapgate_commands_refused_total") == 0
 
@@ -454,16 +454,16 @@ async def test_a_message_never_vanishes_for_being_tried_often(
         session = await running(world, shard)
         sends, cursed = shard.hosts.send, send(session, "cursed")
 
-        async def fail(command: SendMessage, *, repeated: bool) -> None:
+        async def fail(command: SendMessage) -> None:
             if command.message_id == cursed.message_id:
                 raise ZeroDivisionError
-            await sends(command, repeated=repeated)
+            await sends(command)
 
         monkeypatch.setattr(shard.hosts, "send", fail)
         await shard.order(cursed)
         await until(lambda: shard.counted("zapgate_commands_refused_total") == 1)
         await shard.order(send(session, "fine"))
-        await until(lambda: shard.hosts.sent == [("fine", False)])
+        await until(lambda: shard.hosts.sent == ["fine"])
         await until(shard.empty)
         told = shard.hosts.told[1:]
     assert told == [
@@ -623,7 +623,7 @@ async def test_what_mends_a_connection_need_not_wait_behind_messages(
             )
         again = StartSession(**base(session), restart=by == "restart", redial=by == "proxy")
         await shard.order(again)
-        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: shard.hosts.sent == ["hello"])
         assert shard.hosts.told[begun] == ("start", session.id, 3, None, True)
         await until(shard.empty)
         assert len(shard.hosts.told) == begun + 1
@@ -863,7 +863,7 @@ async def test_a_poll_that_was_left_behind_takes_nothing(world: World) -> None:
         shard.hosts.held[session.id] = session
         await asyncio.sleep(2 * LEFT_POLL)
         await shard.order(send(session))
-        await until(lambda: shard.hosts.sent == [("hello", False)], 3)
+        await until(lambda: shard.hosts.sent == ["hello"], 3)
 
 
 async def test_what_takes_long_stays_in_hand(world: World) -> None:
@@ -876,7 +876,7 @@ async def test_what_takes_long_stays_in_hand(world: World) -> None:
         url = world.settings.command_queue(0)
         assert await world.aws.run(queue.receive(url, 7)) == ()
         shard.hosts.open.set()
-        await until(lambda: shard.hosts.sent == [("hello", False)])
+        await until(lambda: shard.hosts.sent == ["hello"])
 
 
 async def test_a_holder_that_is_none_any_more_reads_nothing(world: World) -> None:

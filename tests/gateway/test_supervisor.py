@@ -58,7 +58,7 @@ async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
     assert not here.holds(session.id)
     assert here.snapshot() == []
     with pytest.raises(NotHeld):
-        await here.send(order(session, "+4915112345679", "hello"), repeated=False)
+        await here.send(order(session, "+4915112345679", "hello"))
     await here.stop(session.id)
     await here.erase(session)
     await here.close()

@@ -3,14 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
 from gateway.host.folder import CREDENTIALS, Folder
 from gateway.host.schema import Schema
-from gateway.host.store import Store
+from gateway.host.store import Store, StoreFailed
 
 Run = Callable[..., list[Any]]
 
@@ -69,6 +69,13 @@ def run(store: Store) -> Generator[Run]:
 def kept(run: Run) -> bytes:
     ((session,),) = run("SELECT session FROM whatsmeow_sessions WHERE their_id = ?", THEIRS)
     return bytes(session)
+
+
+def test_no_store_is_made_to_be_guarded(store: Store) -> None:
+    """An empty one would pass for a number's credentials."""
+    with pytest.raises(StoreFailed) if isinstance(store, Folder) else nullcontext():
+        store.use_keys_once()
+    assert not store.has_credentials()
 
 
 def test_what_was_read_is_not_written_over_what_was_sent(run: Run) -> None:
