@@ -56,19 +56,11 @@ def _ours() -> Generator[None]:
 class Folder:
     """The store of one session, in a folder that is made when it is first opened."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        mode: JournalMode = "wal",
-        sync: bool = True,
-        beside_library: bool = False,
-    ) -> None:
-        """`beside_library`: in the process in which the library has its file open."""
+    def __init__(self, path: Path, *, mode: JournalMode = "wal", sync: bool = True) -> None:
         self.path = path
         self._mode: JournalMode = mode
         self._sync = sync
-        self._beside_library = beside_library
+        self._beside_library = False
         self._kept: sqlite3.Connection | None = None
 
     @property
@@ -82,6 +74,9 @@ class Folder:
 
     def has_credentials(self) -> bool:
         return (self.path / CREDENTIALS).exists()
+
+    def library_opens(self) -> None:
+        self._beside_library = True
 
     def open(self) -> "Sqlite":
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

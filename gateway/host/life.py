@@ -182,11 +182,7 @@ class Host:
         self._channel = channel
         self._frames = frames
         self._store = place(
-            begin.store,
-            begin.session,
-            mode=begin.journal_mode,
-            sync=begin.journal_sync,
-            beside_library=True,
+            begin.store, begin.session, mode=begin.journal_mode, sync=begin.journal_sync
         )
         self._journal = Journal(
             self._store, begin.session, mint=lambda: EventId(clock.mint(ids.EVENT))
@@ -278,6 +274,7 @@ class Host:
             self._library_ended = True
             self._judge(disconnects.NO_STORE)
             return
+        self._store.library_opens()
         self._wire = wire
         wire.connect(begin.proxy).add_done_callback(self._on_library_end)
 

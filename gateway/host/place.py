@@ -22,17 +22,9 @@ def in_database(device_store: str) -> bool:
 
 
 def place(
-    device_store: str,
-    session: Session,
-    *,
-    mode: JournalMode = "wal",
-    sync: bool = True,
-    beside_library: bool = False,
+    device_store: str, session: Session, *, mode: JournalMode = "wal", sync: bool = True
 ) -> Store:
-    """A session's part. Raises Malformed for ids that are none: they become a path, or a name.
-
-    `beside_library` says that this is the process that loads the library.
-    """
+    """A session's part. Raises Malformed for ids that are none: they become a path, or a name."""
     if not ids.is_id(ids.TENANT, session.tenant_id) or not ids.is_id(ids.SESSION, session.id):
         raise Malformed("a session's folder is named by ids")
     if in_database(device_store):
@@ -40,7 +32,7 @@ def place(
 
         return Schema(Server.parse(device_store), session.id, epoch=session.epoch, sync=sync)
     path = Path(device_store).absolute() / session.tenant_id / session.id
-    return Folder(path, mode=mode, sync=sync, beside_library=beside_library)
+    return Folder(path, mode=mode, sync=sync)
 
 
 def check(device_store: str) -> None:

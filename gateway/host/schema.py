@@ -223,6 +223,9 @@ class Schema:
             asked = connection.execute("SELECT to_regclass('whatsmeow_device')")
             return asked.fetchone() != (None,)
 
+    def library_opens(self) -> None:
+        """It has connections of its own."""
+
     def open(self) -> "Postgres":
         connection = self._connect()
         try:

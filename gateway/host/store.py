@@ -86,6 +86,10 @@ class Store(Protocol):
         """Whether the library finds its tables. Raises StoreFailed."""
         ...
 
+    def library_opens(self) -> None:
+        """From now on the library has its part open, in this process."""
+        ...
+
     def open(self) -> Database:
         """The journal's database, made if it is not there. Raises StoreFailed, Damaged, OSError."""
         ...

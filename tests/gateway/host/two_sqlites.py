@@ -36,7 +36,8 @@ def main() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    store = Folder(folder, beside_library=True)
+    store = Folder(folder)
+    store.library_opens()
     while not over.is_set():
         assert store.whatsapp_id(b"none") is None
     writer.join()
