@@ -77,7 +77,7 @@ async def test_a_reader_that_hangs_is_begun_anew(
         await shard.order(send(session, "wakes the reader"))
         await until(hung.is_set)
         await shard.order(send(session, "waits"))
-        await until(lambda: shard.hosts.sent == [("wakes the reader", False)])
+        await until(lambda: shard.hosts.sent == ["wakes the reader"])
         await watch.look()
         await watch.look(61)
         assert "shard 0 was not read for 61 s" in watch.man.matter()["reading"]
