@@ -64,8 +64,10 @@ class Cache(Generic[K, V]):
             try:
                 return await asyncio.shield(entry.value)
             except asyncio.CancelledError:
-                # Either we were cancelled, or whoever asked for all of us was.
-                if not entry.value.cancelled():
+                # We were cancelled, or whoever asked for all of us was; or both, as all are when a
+                # gateway stops, and then nobody would cancel us again.
+                task = asyncio.current_task()
+                if not entry.value.cancelled() or (task is not None and task.cancelling()):
                     raise
 
     async def _ask(self, key: K) -> V:

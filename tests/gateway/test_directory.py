@@ -103,3 +103,20 @@ async def test_an_answer_that_takes_long_is_not_given_to_who_asks_later() -> Non
     answers[0].set_result("old")
     assert (await early, await beside) == ("old", "old")
     assert await cache.get("key") == "new"
+
+
+async def test_all_who_wait_for_one_answer_can_be_cancelled_at_once() -> None:
+    """Who asked for all is cancelled first: the others must not take that for their own way out."""
+
+    async def never(_: str) -> None:
+        await asyncio.Event().wait()
+
+    cache = Cache(never, seconds=60)
+    waiting = [asyncio.ensure_future(cache.get("tenant")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for each in waiting:
+        each.cancel()
+    done, left = await asyncio.wait(waiting, timeout=5)
+    assert not left
+    assert all(each.cancelled() for each in done)
