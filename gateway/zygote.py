@@ -62,6 +62,10 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
 
 Report = Forked | Failed | Exited
 
+NICENESS: Final = 5
+"""Of hosts, above their gateway's (nice(2)): a third of its share where all want the processor.
+When hundreds start, it must still find time to renew its leases, on which they all depend."""
+
 _PR_SET_PDEATHSIG: Final = 1
 """prctl(2): the signal to get when the parent ends."""
 
@@ -129,6 +133,7 @@ def main() -> NoReturn:
     logs.configure(sys.argv[3])
     # The gateway decides when hosts end: a Ctrl-C in the terminal is meant for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     preload(sys.argv[4:])
     gc.collect()
     gc.freeze()

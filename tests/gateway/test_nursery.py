@@ -53,6 +53,17 @@ async def test_the_zygote_has_one_thread_and_no_library(nursery: Nursery) -> Non
     await child.channel.close()
 
 
+async def test_hosts_leave_their_gateway_the_processor(nursery: Nursery) -> None:
+    """Hundreds that start at once must not keep it from renewing the leases they live by."""
+    child = await nursery.fork()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    theirs = os.getpriority(os.PRIO_PROCESS, child.pid)
+    assert theirs == min(19, ours + zygote.NICENESS)
+    child.kill()
+    await child.ended()
+    await child.channel.close()
+
+
 def test_a_fork_that_fails_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """All hosts live below the zygote: it must not end because there is no room for one more."""
     ours, theirs = socket.socketpair()
