@@ -310,6 +310,8 @@ class Standing:
         """
         if not self.lapsing:
             return {}
+        owners = {seen.lease.owner for seen in self.lapsing.values()}
+        too_late = {owner: self._too_late_for(owner) for owner in owners}
         heirs: dict[int, WorkerId] = {}
         rest: defaultdict[frozenset[WorkerId], list[int]] = defaultdict(list)
         for shard, seen in self.lapsing.items():
@@ -317,7 +319,7 @@ class Standing:
             if heir is not None and self.kept(seen):
                 heirs[shard] = heir
             else:
-                rest[self._too_late_for(seen.lease.owner)].append(shard)
+                rest[too_late[seen.lease.owner]].append(shard)
         counts = self.counts(among=self.well)
         for late in sorted(rest, key=len, reverse=True):
             able = {who: have for who, have in counts.items() if who not in late}
@@ -334,16 +336,10 @@ class Standing:
         itself a gateway cannot say so: that it came late it sees by nobody's silence.
         """
         peer = None if owner is None else self.view.peers.get(owner)
-        if peer is None or peer.since >= self._newest:
+        if peer is None:
             return frozenset()
         others = self.well - {self.me}
         return frozenset(who for who in others if self.view.peers[who].came > peer.since)
-
-    @cached_property
-    def _newest(self) -> float:
-        """When the last of those came that are well."""
-        others = self.well - {self.me}
-        return max((self.view.peers[who].came for who in others), default=float("-inf"))
 
     def news(self) -> dict[WorkerId, tuple[bool, int]]:
         """What the others tell of the leases: while it is the same, so are they."""

@@ -27,15 +27,19 @@ _DEVICES: Final = "SELECT count(*) FROM whatsmeow_device"
 _SESSIONS: Final = (
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'whatsmeow_sessions'"
 )
-_CHAIN: Final = "'$.SessionState.SenderChain."
+
+
+def _chain(row: str, what: str) -> str:
+    """A part of the chain that a contact's row sends by, in the library's JSON."""
+    return f"json_extract(CAST({row}.session AS TEXT), '$.SessionState.SenderChain.{what}')"
+
+
 _KEYS_ONCE: Final = f"""
 CREATE TRIGGER IF NOT EXISTS zapgate_keys_once BEFORE UPDATE OF session ON whatsmeow_sessions
 WHEN CASE
     WHEN json_valid(CAST(OLD.session AS TEXT)) AND json_valid(CAST(NEW.session AS TEXT)) THEN
-        json_extract(CAST(NEW.session AS TEXT), {_CHAIN}SenderRatchetKeyPublic')
-        = json_extract(CAST(OLD.session AS TEXT), {_CHAIN}SenderRatchetKeyPublic')
-        AND json_extract(CAST(NEW.session AS TEXT), {_CHAIN}ChainKey.Index')
-        < json_extract(CAST(OLD.session AS TEXT), {_CHAIN}ChainKey.Index')
+        {_chain("NEW", "SenderRatchetKeyPublic")} = {_chain("OLD", "SenderRatchetKeyPublic")}
+        AND {_chain("NEW", "ChainKey.Index")} < {_chain("OLD", "ChainKey.Index")}
     ELSE 0
 END
 BEGIN
