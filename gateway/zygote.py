@@ -169,6 +169,7 @@ def fork(number: int, descriptors: list[int], own: tuple[socket.socket, ...]) ->
     if not descriptors:
         return Failed(number, "the socket did not arrive: too many open files")
     end = socket.socket(fileno=descriptors[0])
+    zygote = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
@@ -177,7 +178,8 @@ def fork(number: int, descriptors: list[int], own: tuple[socket.socket, ...]) ->
     if pid == 0:
         for each in own:
             each.close()
-        become_host(end, os.getppid())
+        # Not the child's own question who its parent is: we may be gone before it first runs.
+        become_host(end, zygote)
     end.close()
     return Forked(number, pid)
 

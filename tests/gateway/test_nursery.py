@@ -161,6 +161,43 @@ async def test_a_zygote_that_was_killed_is_replaced(nursery: Nursery) -> None:
     await other.channel.close()
 
 
+async def test_a_host_whose_zygote_ends_before_it_first_runs_ends_too() -> None:
+    """Nobody would send it the signal that its siblings die of."""
+    script = """
+import os, sys, time
+from gateway import zygote
+from shared import logs
+
+fork, pid = os.fork, os.getpid()
+
+def fork_and_end():
+    if fork() != 0:
+        os._exit(0)
+    while os.getppid() == pid:
+        time.sleep(0.01)
+    return 0
+
+os.fork = fork_and_end
+logs.configure("INFO")
+zygote.fork(1, [int(sys.argv[1])], ())
+"""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                script,
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stderr=asyncio.subprocess.PIPE,
+            )
+        # The host prints there too: its end is the end of both.
+        _, printed = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert printed == b"", "a host that lives says after a while that nothing was asked of it"
+
+
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
