@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from gateway.host.sent_as import Untraceable, asked_apart, sent_as
 from gateway.host.store import LARGEST_ASIDE, Damaged, Row, StoreFailed, Unreadable, Value
 from shared.env import JournalMode
 
@@ -22,8 +23,6 @@ ASIDE: Final = "aside.jsonl"
 """Events that the table refused, a line each."""
 
 _BUSY_MILLIS: Final = 5_000
-_SENT_WITH: Final = "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ?"
-_DEVICES: Final = "SELECT count(*) FROM whatsmeow_device"
 _SESSIONS: Final = (
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'whatsmeow_sessions'"
 )
@@ -65,7 +64,6 @@ class Folder:
         self._mode: JournalMode = mode
         self._sync = sync
         self._beside_library = False
-        self._kept: sqlite3.Connection | None = None
 
     @property
     def name(self) -> str:
@@ -88,11 +86,13 @@ class Folder:
         return Sqlite(self.path / JOURNAL, mode=self._mode, sync=self._sync)
 
     def whatsapp_id(self, secret: bytes) -> str | None:
-        with self._library() as db:
-            if db.execute(_DEVICES).fetchone() == (0,):
-                raise Unreadable("the device was removed")
-            row = db.execute(_SENT_WITH, (secret,)).fetchone()
-        return None if row is None else str(row[0])
+        uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro"
+        try:
+            return (asked_apart if self._beside_library else sent_as)(uri, secret)
+        except Untraceable as why:
+            raise Unreadable(why) from why
+        except OSError as error:
+            raise StoreFailed(error) from error
 
     def use_keys_once(self) -> None:
         # Never made here: an empty file would pass for credentials.
@@ -100,27 +100,6 @@ class Folder:
         with _ours(), closing(sqlite3.connect(uri, uri=True, timeout=limit)) as db:
             if db.execute(_SESSIONS).fetchone() is not None:
                 db.execute(_KEYS_ONCE)
-
-    @contextmanager
-    def _library(self) -> Generator[sqlite3.Connection]:
-        """The library's file, to read. Raises Unreadable.
-
-        Beside the library its SQLite and ours are two in one process, and share no locks. Ours
-        would take the shared index for a dead one and cut it off, so it may only read it. And
-        whoever closes a file takes the locks of the whole process on it, the library's too: so
-        there, what was opened once stays open.
-        """
-        uri = f"{(self.path / CREDENTIALS).as_uri()}?mode=ro&readonly_shm=1"
-        try:
-            db = self._kept or sqlite3.connect(uri, uri=True, timeout=5.0, check_same_thread=False)
-            if self._beside_library:
-                self._kept = db
-                yield db
-            else:
-                with closing(db):
-                    yield db
-        except sqlite3.Error as error:
-            raise Unreadable(error) from error
 
     def erase_credentials(self) -> None:
         for path in self.path.glob(f"{CREDENTIALS}*"):
