@@ -13,6 +13,7 @@ from gateway.frames import Watch
 from sandbox.network import run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
+from shared.events import SessionChange
 from shared.session import Reason, SessionState
 from tests.gateway.ends import BACK, FRIEND, LOST, SILENT, WAYS, Scene, Told, play, readme
 from tests.gateway.gateway import Gateway, gateway
@@ -59,6 +60,15 @@ class Stage:
         """What the metrics say of watches that stepped in."""
         return dict(self.here.supervisor.watches)
 
+    def account(self) -> str:
+        """All that tenants were told of how their sessions are, for whoever reads of a failure."""
+        told = [
+            f"{event.session_id} {event.sequence} at {event.timestamp:%T.%f}: {event.data}"
+            for event in (entry.event for entry in self.here.entries)
+            if isinstance(event.data, SessionChange)
+        ]
+        return "\n".join([*told, f"watches: {self.watches()}"])
+
 
 @asynccontextmanager
 async def stage(home: Path) -> AsyncGenerator[Stage]:
@@ -71,7 +81,8 @@ async def stage(home: Path) -> AsyncGenerator[Stage]:
         try:
             async with ControlClient(network.control_url) as control:
                 here.deadline = PATIENCE
-                here.limit(login_after_pairing=60.0, pulse=10.0)
+                here.lease = 40.0
+                here.limit(login_after_pairing=60.0, pulse=60.0)
                 await control.create_person(FRIEND, "Friend")
                 yield Stage(here, control)
         finally:
@@ -157,7 +168,10 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
     async def on_a_stage(play: Callable[[Stage], Awaitable[Played]]) -> Played:
         async with stage(tmp_path_factory.mktemp("ends")) as where:
-            return await play(where)
+            results = await play(where)
+            for error in filter(None, results.values()):
+                error.add_note(where.account())
+            return results
 
     async def outcome(work: Awaitable[None]) -> BaseException | None:
         try:
@@ -167,6 +181,7 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         return None
 
     async def ways(where: Stage) -> Played:
+        where.here.limit(pulse=20.0)  # one of them stands still
         results = await asyncio.gather(*(outcome(play(where.scene(), way)) for way in WAYS))
         return dict(zip((way.name for way in WAYS), results, strict=True))
 

@@ -226,7 +226,7 @@ def test_a_server_that_stops_or_stands_still_is_noticed(monkeypatch: pytest.Monk
         began = time.monotonic()
         with pytest.raises(StoreFailed):
             database.execute("SELECT 1")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         os.kill(backend, signal.SIGCONT)
         with opened(new_schema(own)) as other:
             own.stop()
