@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from shared.store.sessions import Observation
 from tests.conftest import FreshStack
 
 NUMBER = "+4915112345678"
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 @dataclass

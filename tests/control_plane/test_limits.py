@@ -15,7 +15,7 @@ from shared.ids import TenantId
 
 TENANT = TenantId("ten_x")
 THREADS = 32
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Table:

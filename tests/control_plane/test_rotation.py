@@ -16,7 +16,7 @@ from shared.webhook import RETIRED_SECRETS, live_secrets
 from tests.control_plane.conftest import Stage, Tenant
 
 PATH = "/v1/webhooks"
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 def made(tenant: Tenant) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from shared.session import Desired, Pairing, Session, SessionState
 
 T = TypeVar("T")
 
-DEADLINE = 20.0
+DEADLINE = 30.0
 """Seconds for anything a test waits for; generous, for busy machines."""
 
 

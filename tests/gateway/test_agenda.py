@@ -68,5 +68,5 @@ async def test_closing_does_not_wait_for_what_is_due_later() -> None:
     async with Agenda(taker, clock.millis) as agenda:
         agenda.add([due(1, clock.millis() + clock.HOUR)])
         await asyncio.sleep(0)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert taker.taken == []

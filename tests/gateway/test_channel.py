@@ -68,7 +68,7 @@ async def test_a_channel_carries_frames_and_tells_its_end() -> None:
     await gateway.send(Ping(until=1.5))
     gateway.post(Recorded(sequence=7))
     seen: list[object] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(seen) < 2:
             seen += await host.receive()
     assert seen == [Ping(until=1.5), Recorded(sequence=7)]

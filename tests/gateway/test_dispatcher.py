@@ -53,10 +53,14 @@ class Clock:
 
 @asynccontextmanager
 async def opened(
-    world: World, now: Callable[[], int] = clock.millis, limits: Limits | None = None
+    world: World,
+    now: Callable[[], int] = clock.millis,
+    limits: Limits | None = None,
+    *,
+    deadline: float = 2,
 ) -> AsyncGenerator[Dispatcher]:
     async with (
-        Egress("loopback", deadline=2) as egress,
+        Egress("loopback", deadline=deadline) as egress,
         Dispatcher(
             places=world.settings,
             aws=world.aws,

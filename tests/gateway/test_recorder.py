@@ -81,7 +81,7 @@ async def test_entries_are_stored_in_order_once_and_in_batches() -> None:
     task = asyncio.ensure_future(recorder.record())
     recorder.take(entries(session, 1, 250))
     recorder.take(entries(session, 200, 260))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await recorder.idle.wait()
     task.cancel()
     assert outbox.stored == list(range(1, 261))
@@ -99,7 +99,7 @@ async def test_an_outage_delays_and_loses_nothing() -> None:
     assert recorder.depth == 2
     assert recorder.session.state is SessionState.CREATED
     task = asyncio.ensure_future(recorder.record())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await recorder.idle.wait()
     task.cancel()
     assert outbox.stored == [1, 2]
@@ -112,7 +112,7 @@ async def test_an_entry_that_is_always_refused_stops_no_other() -> None:
     recorder = Recorder(session, outbox.record, outbox.offer, outbox.set_aside, lambda _: None)
     recorder.take(entries(session, 1, 8))
     task = asyncio.ensure_future(recorder.record())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await recorder.idle.wait()
     task.cancel()
     assert outbox.stored == [1, 2, 3, 5, 6, 7, 8]
@@ -131,7 +131,7 @@ async def test_only_the_newest_pairing_is_shown() -> None:
     recorder.show(Pairing(qr="old", qr_expires_at=1, attempt_expires_at=2))
     await asyncio.sleep(0)
     recorder.show(Pairing(qr="new", qr_expires_at=1, attempt_expires_at=2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not outbox.shown:
             await asyncio.sleep(0.01)
     task.cancel()

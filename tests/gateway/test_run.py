@@ -48,7 +48,7 @@ class Process:
     async def told_to_stop(self) -> tuple[int, bytes, list[dict[str, Any]]]:
         """Exit code, stdout and the log's lines."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             out, err = await self.process.communicate()
         lines = [msgspec.json.decode(line) for line in err.splitlines()]
         return self.process.returncode or 0, out, lines
@@ -137,7 +137,7 @@ async def test_a_gateway_without_its_secret_says_so(tmp_path: Path) -> None:
     """Settings that cannot work end it at once, with a code that means it."""
     environment = {"ZAPGATE_SECRET": '{"master": "short"}', "ZAPGATE_COMMAND_QUEUE_URL": "x"}
     async with started(environment, tmp_path) as gateway:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             out, err = await gateway.process.communicate()
         assert (gateway.process.returncode, out) == (78, b"")
         assert b"gateway.misconfigured" in err
@@ -159,7 +159,7 @@ async def test_a_gateway_that_cannot_end_is_ended() -> None:
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         assert await process.stdout.readline() == b"up\n"
         process.send_signal(signal.SIGTERM)
         await process.communicate()
@@ -172,7 +172,7 @@ async def test_a_device_store_that_only_a_person_can_mend_ends_it(
     """With the exit code that says so, the variable's name and no password."""
     wrong = postgres.url().replace("s3cret", "wr0ng")
     async with started(fresh_stack(Shards="1").environment, wrong) as gateway:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             _, err = await gateway.process.communicate()
     assert gateway.process.returncode == MISCONFIGURED
     assert b"ZAPGATE_DEVICE_STORE" in err

@@ -935,7 +935,7 @@ async def test_stopping_ends_the_polls_and_gives_back_what_takes_long(
 ) -> None:
     """Told to stop, it is done with its queues in moments and keeps nothing from others."""
     monkeypatch.setattr(shard_module, "DRAIN_SECONDS", 0.2)
-    async with asyncio.timeout(10), served(world) as shard:
+    async with asyncio.timeout(30), served(world) as shard:
         session = await running(world, shard)
         shard.hosts.open.clear()
         await shard.order(send(session))

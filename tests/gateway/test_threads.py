@@ -13,7 +13,7 @@ async def test_a_store_that_hangs_keeps_nobody_from_looking_up_a_name() -> None:
     threads, over = Threads(2), threading.Event()
     waiting = [asyncio.ensure_future(threads.run(over.wait)) for _ in range(4)]
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
         assert not any(each.done() for each in waiting)
         threads.close()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(
-    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 30
 ) -> None:
     """Return when the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds

@@ -29,7 +29,7 @@ async def test_a_backlog_both_ways_arrives_whole(own_product: Product) -> None:
         async with own_product.gateway():
             heard: set[str] = set()
             try:
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(30):
                     while not texts <= heard:
                         await asyncio.sleep(0.2)
                         heard = {each.text for each in await cast.people.received(cast.contact)}

@@ -31,7 +31,7 @@ async def bot(folder: Path, **environment: str) -> AsyncGenerator[None]:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", environment["PORT"])

@@ -16,7 +16,7 @@ import pytest
 from sandbox.network import Network
 
 SCRIPT = Path(__file__).with_name("neonize_client.py")
-DEADLINE = 25.0  # seconds for anything a client is waited for; generous, for busy machines
+DEADLINE = 30.0  # seconds for anything a client is waited for; generous, for busy machines
 
 Event = dict[str, Any]
 NeonizeStarter = Callable[[str], AbstractAsyncContextManager["NeonizeClient"]]

@@ -98,7 +98,7 @@ class RawClient:
         self.socket = await self._session.ws_connect(self._network.server_url, ssl=False)
         initiator, now = self._initiator, millis() // 1000
         await self.socket.send_bytes(PROLOGUE + frame(initiator.hello()))
-        answer = (await self.socket.receive_bytes(timeout=5))[3:]
+        answer = (await self.socket.receive_bytes(timeout=30))[3:]
         last, self._sending, self._receiving = initiator.finish(answer, self._payload, now)
         await self.socket.send_bytes(frame(last))
         return self
@@ -120,7 +120,7 @@ class RawClient:
 
     async def receive(self) -> Node:
         """The next stanza; each WebSocket message of this server holds exactly one."""
-        data = await self.socket.receive_bytes(timeout=5)
+        data = await self.socket.receive_bytes(timeout=30)
         assert int.from_bytes(data[:3], "big") == len(data) - 3
         stanza = decode(self._receiving.decrypt(data[3:]))
         self.seen.append(stanza)
@@ -140,7 +140,7 @@ class RawClient:
 
     async def closed(self) -> bool:
         """Wait for the server to close."""
-        message = await self.socket.receive(timeout=5)
+        message = await self.socket.receive(timeout=30)
         return message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
 
 

@@ -96,7 +96,7 @@ async def test_dials_meet_what_was_asked_for(network: Network, control: ControlC
         await control.fail_dials("cut")
         socket = await dial()
         await socket.send_bytes(b"WA\x06\x03\0\0\x01x")
-        assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+        assert (await socket.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
         await socket.close()
     async with RawClient(network, b"") as served:
         assert (await served.receive()).tag == "failure"

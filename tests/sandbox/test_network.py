@@ -27,12 +27,12 @@ async def test_it_runs_as_a_program_and_ends_when_told(
     )
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), 30)
         network = msgspec.json.decode(line, type=Network)
         async with ControlClient(network.control_url) as control:
             assert (await control.health()).people == 0
         process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
     finally:
         if process.returncode is None:
             process.kill()

@@ -78,7 +78,7 @@ async def test_another_opening_is_no_client(network: Network, opening: bytes) ->
     async with aiohttp.ClientSession() as session:
         socket = await session.ws_connect(network.server_url, ssl=False)
         await socket.send_bytes(opening)
-        message = await socket.receive(timeout=5)
+        message = await socket.receive(timeout=30)
         assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
         await socket.close()
 
@@ -253,7 +253,7 @@ async def _socks(network: Network, *said: bytes) -> bytes:
     heard = b""
     for part in said:
         writer.write(part)
-        heard += await asyncio.wait_for(reader.read(64), 5)
+        heard += await asyncio.wait_for(reader.read(64), 30)
     writer.close()
     return heard
 

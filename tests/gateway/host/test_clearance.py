@@ -26,7 +26,7 @@ async def test_messages_do_not_wait_for_ever() -> None:
     clearance = Clearance(limit=0.05)
     clearance.connected()
     clearance.connected()
-    await asyncio.wait_for(clearance.given.wait(), 5)
+    await asyncio.wait_for(clearance.given.wait(), 30)
     clearance.dropped()
 
 

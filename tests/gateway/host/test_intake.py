@@ -97,7 +97,7 @@ async def test_a_verdict_is_journalled_and_then_obeyed(desk: Desk) -> None:
 async def test_that_nothing_is_left_of_what_was_kept_is_passed_on(desk: Desk) -> None:
     """It is no event of the session's: nothing is journalled."""
     desk.take(CAUGHT_UP, OfflineSyncCompleted(Count=3).SerializeToString())
-    await asyncio.wait_for(desk.caught_up.wait(), 5)
+    await asyncio.wait_for(desk.caught_up.wait(), 30)
     assert desk.journal.last == 0
 
 
@@ -123,7 +123,7 @@ async def test_a_lid_alone_waits_for_its_number(desk: Desk) -> None:
     await asyncio.sleep(0.01)
     assert desk.asked == []
     connected.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(desk.received()) < 2:
             await asyncio.sleep(0.01)
     task.cancel()
@@ -141,7 +141,7 @@ async def test_an_unknown_number_holds_nothing_up(
     connected = asyncio.Event()
     connected.set()
     task = asyncio.ensure_future(desk.intake.look_up(connected))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not desk.received():
             await asyncio.sleep(0.01)
     task.cancel()

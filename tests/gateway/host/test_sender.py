@@ -70,7 +70,7 @@ class Desk:
         )
 
     async def outcomes(self, number: int) -> list[MessageChange]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.journal.last < number:
                 self.news.clear()
                 await self.news.wait()
