@@ -128,7 +128,7 @@ class Sender:
     async def _try(self, command: SendMessage) -> bool:
         """One attempt; False where nothing went out and it should be tried again."""
         if not await self._connection(command.expires_at):
-            self._expire(command)
+            await self._expire(command)
             return True
         if self._stopped:
             return True
@@ -147,7 +147,7 @@ class Sender:
         try:
             sent_as = await self._transmit(command.to, command.content.text, secret)
         except Undelivered as error:
-            return self._refused(command, secret, str(error))
+            return await self._refused(command, secret, str(error))
         except (ValueError, TypeError):
             # It cannot be put into the library's terms; tried again it would fail again.
             log.exception("send.impossible", extra=fields(message_id=command.message_id))
@@ -159,7 +159,7 @@ class Sender:
         self._settle(command, MessageStatus.SENT, sent_as)
         return True
 
-    def _refused(self, command: SendMessage, secret: bytes, error: str) -> bool:
+    async def _refused(self, command: SendMessage, secret: bytes, error: str) -> bool:
         judgement = judge(error)
         match judgement:
             case Refused(failure):
@@ -175,7 +175,7 @@ class Sender:
                     # Its intent stays: if its time ends first, it may be out all the same.
                     self._resent.add(command.message_id)
                     return False
-                self._doubt(command, secret)
+                await self._doubt(command, secret)
                 return True
             case _:
                 assert_never(judgement)
@@ -191,17 +191,18 @@ class Sender:
             return False
         return True
 
-    def _expire(self, command: SendMessage) -> None:
+    async def _expire(self, command: SendMessage) -> None:
         """Its time is over: it failed, unless an attempt of it may have gone out."""
         known = self._journal.order(command.message_id)
         if known is None:
             self._fail(command, EXPIRED)
         else:
-            self._doubt(command, known.secret)
+            await self._doubt(command, known.secret)
 
-    def _doubt(self, command: SendMessage, secret: bytes) -> None:
+    async def _doubt(self, command: SendMessage, secret: bytes) -> None:
         try:
-            trace = self._store.whatsapp_id(secret)
+            # The lease is renewed over this loop: it has no time to wait for another's file.
+            trace = await asyncio.to_thread(self._store.whatsapp_id, secret)
         except StoreFailed:
             trace = None
         self._settle(command, MessageStatus.UNCERTAIN, trace)

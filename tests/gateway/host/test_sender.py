@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from gateway.frames import Send
 from gateway.host.folder import CREDENTIALS, Folder
 from gateway.host.journal import Journal, Order
 from gateway.host.schema import Schema, Server
-from gateway.host.sender import Sender, settle_interrupted
+from gateway.host.sender import SECRET_BYTES, Sender, settle_interrupted
 from gateway.host.store import Store, StoreFailed
 from gateway.host.wire import Undelivered
 from shared import clock
@@ -252,6 +253,23 @@ def test_a_removed_device_takes_the_proof_along(store: Store) -> None:
     assert isinstance(entry.event.data, MessageChange)
     assert entry.event.data.status is MessageStatus.UNCERTAIN
     journal.close()
+
+
+async def test_nothing_waits_while_a_send_is_looked_up(tmp_path: Path) -> None:
+    """The lease is renewed over the same loop: a file that is another's must not hold it."""
+    store = Folder(tmp_path / "session")
+    async with desk(store, Undelivered(NO_ANSWER)) as (at_work, line):
+        left(store, bytes(SECRET_BYTES))
+        store.library_opens()
+        with closing(sqlite3.connect(store.path / CREDENTIALS, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            put(at_work, order(SESSION, BEN, "a"))
+            while line.answers:
+                await asyncio.sleep(0.01)
+            other.execute("ROLLBACK")
+        (uncertain,) = await at_work.outcomes(1)
+        assert uncertain.status is MessageStatus.UNCERTAIN
+        assert uncertain.whatsapp_id == "3EB7"
 
 
 async def test_what_cannot_be_written_fails(store: Store) -> None:
