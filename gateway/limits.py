@@ -37,6 +37,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Without a pulse from the host: a slow disk may hold its loop for a while, but a host that
     stands still for longer keeps its session from being repaired."""
 
+    @property
+    def between_pulses(self) -> float:
+        """From pulse to pulse of a host that has nothing new to say.
+
+        Each wakes the gateway, which has hundreds of hosts.
+        """
+        return self.pulse / 6
+
+    @property
+    def faint(self) -> float:
+        """Without a pulse: one is missing, and a host alone may be slow, but not most of them."""
+        return 2 * self.between_pulses
+
     def scaled(self, patience: float) -> "Limits":
         """All of them, times `patience`."""
         given = msgspec.structs.asdict(self)

@@ -47,8 +47,6 @@ STARTS_AT_ONCE: Final = 4
 """Hosts that load their library side by side: each takes most of a second of a core."""
 BROKEN_PAUSE: Final = 10.0
 """Seconds before a session is held again whose keeper met a defect of ours."""
-SILENCE: Final = 10.0
-"""Seconds without a pulse, of which there is one in five, after which a host does not answer."""
 
 
 class Supervisor:
@@ -219,7 +217,7 @@ class Supervisor:
         if weather.foul:
             return f"{weather.waiting} of {len(self._keepers)} do not get through to WhatsApp"
         ages = [age for each in self.snapshot() if (age := each.pulse_age) is not None]
-        silent = sum(age > SILENCE for age in ages)
+        silent = sum(age > self._house.limits.faint for age in ages)
         return f"{silent} of {len(ages)} do not answer" if 2 * silent > len(ages) else None
 
     @property

@@ -64,9 +64,6 @@ WINDOW: Final = 500
 _BATCH: Final = 100
 BEAT: Final = 1.0
 """Seconds between two looks at the watches below."""
-PULSES: Final = 6
-"""Pulses in the time after which a host without one stands still, if there is nothing new to say.
-Each wakes the gateway, which has hundreds of hosts."""
 LOOKS: Final = 3
 """Looks at the connection itself in the time it may be missing."""
 PRUNE_EVERY: Final = 3600.0
@@ -460,7 +457,7 @@ class Host:
             heard_ago=self._heard_ago,
         )
         if pulse != self._pulsed or now >= self._pulse_due:
-            self._pulsed, self._pulse_due = pulse, now + self._begin.limits.pulse / PULSES
+            self._pulsed, self._pulse_due = pulse, now + self._begin.limits.between_pulses
             self._channel.post(pulse)
 
     # The end.

@@ -41,9 +41,9 @@ async def _never(*_: object) -> None:
     pytest.fail("nothing is to be stored")
 
 
-def supervisor(store: str) -> Supervisor:
+def supervisor(store: str, patience: float = 1.0) -> Supervisor:
     return Supervisor(
-        settings=Settings(device_store=store),
+        settings=Settings(device_store=store, patience=patience),
         record=_never,
         offer=_never,
         store_away=_never,
@@ -65,22 +65,25 @@ async def test_what_is_not_held_is_said_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ages", "matter"),
+    ("ages", "patience", "matter"),
     [
-        ([], None),
-        ([None, 1.0], None),
-        ([11.0, 1.0], None),
-        ([11.0, 12.0, 1.0], "2 of 3 do not answer"),
+        ([], 1.0, None),
+        ([None, 1.0], 1.0, None),
+        ([11.0, 1.0], 1.0, None),
+        ([11.0, 12.0, 1.0], 1.0, "2 of 3 do not answer"),
+        ([11.0, 12.0, 1.0], 2.0, None),
+        ([21.0, 22.0, 1.0], 2.0, "2 of 3 do not answer"),
     ],
 )
 async def test_silent_hosts_are_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ages: list[float | None],
+    patience: float,
     matter: str | None,
 ) -> None:
     """One that stands still is replaced; most of them at once is the gateway's trouble."""
-    here = supervisor(str(tmp_path))
+    here = supervisor(str(tmp_path), patience)
     snapshot = [SimpleNamespace(pulse_age=age) for age in ages]
     monkeypatch.setattr(here, "snapshot", lambda: snapshot)
     assert here.matter() == matter
