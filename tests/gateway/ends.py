@@ -50,6 +50,11 @@ class Then(StrEnum):
     PAIR = "it rests; start it to pair the number again"
 
 
+OPENING = asyncio.Semaphore(6)
+"""Sessions that are linked at a time. All at once they would take so long that the first of them
+were told silent: the times of the watches are short here."""
+
+
 @dataclass
 class Scene:
     """One linked session, and what is done to it."""
@@ -63,7 +68,8 @@ class Scene:
     """The sequence of what was recorded before."""
 
     async def open(self) -> None:
-        await link(self.here, self.control, self.session, self.number)
+        async with OPENING:
+            await link(self.here, self.control, self.session, self.number)
         self.pid = self.here.host(self.session)
         self.look()
 

@@ -1,4 +1,4 @@
-"""A prelude for hosts: the sandbox's, with a library that pings five times as often.
+"""A prelude for hosts: the sandbox's, with a library that pings three times as often.
 
 whatsmeow keeps the times of its pings in variables, side by side (keepalive.go): the deadline of an
 answer, the shortest and longest time between two, and how long they may fail. Besides, a host that
@@ -16,7 +16,7 @@ from sandbox import trust
 from shared.events import ReceivedMessage
 from shared.message import Text
 
-HASTE: Final = 0.2
+HASTE: Final = 0.3
 """The library's times, and the `patience` to use with it."""
 FREEZE: Final = "freeze"
 _TIMES: Final = struct.Struct("<4q")

@@ -34,7 +34,7 @@ def some_number() -> str:
 
 
 class Stage:
-    """A WhatsApp and a gateway of its own, whose times are a fifth of the usual.
+    """A WhatsApp and a gateway of its own, whose times are a third of the usual.
 
     A host that is started, or a phone's confirmation, may take its time: dozens start at once.
     """
@@ -145,7 +145,7 @@ async def network_down(storm: Stage) -> None:
     """While nobody gets through they dial seldom, and tell once; the first that does wakes all."""
     scenes = [storm.scene() for _ in range(6)]
     await asyncio.gather(*(scene.open() for scene in scenes))
-    await storm.control.down(35)
+    await storm.control.down(50)
     await asyncio.gather(*(scene.until_told(LOST) for scene in scenes))
     await storm.here.until_matter()
     assert (storm.here.supervisor.matter() or "").endswith("do not get through to WhatsApp")
