@@ -18,6 +18,7 @@ from gateway.frames import Watch
 from gateway.host.folder import CREDENTIALS, JOURNAL
 from gateway.host.place import place
 from gateway.host.refusals import ENDED
+from gateway.host.sent_as import asked_apart
 from sandbox.network import Network, run_network
 from sandbox.whatsapp import control_types as faults
 from sandbox.whatsapp.control_client import ControlClient
@@ -201,6 +202,42 @@ async def test_a_killed_host_is_started_again_and_loses_nothing(
     assert after.data.content == Text("after")
     assert sequences(here, session) == list(range(1, here.last + 1))
     assert here.pid(session) != pid
+
+
+async def test_another_process_may_ask_a_hosts_file(
+    here: Gateway, control: ControlClient, tmp_path: Path
+) -> None:
+    """The library keeps the lock by which others know that its index is alive, and cut nothing."""
+    session = new_session()
+    await link(here, control, session, ANNA)
+    await control.create_person(BEN, "Ben")
+    pid = here.host(session)
+    (credentials,) = (tmp_path / "devices").rglob(CREDENTIALS)
+    uri, over = f"{credentials.as_uri()}?mode=ro", asyncio.Event()
+
+    async def ask() -> int:
+        asked = 0
+        while not over.is_set():
+            assert await asyncio.to_thread(asked_apart, uri, os.urandom(32)) is None
+            asked += 1
+        return asked
+
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(ask()) for _ in range(2)]
+        for number in range(40):
+            await control.send(BEN, ANNA, f"in {number}")
+            await here.supervisor.send(order(session, BEN, f"out {number}"))
+        over.set()
+    assert all(each.result() > 0 for each in asking)
+    await here.until(lambda: here.kinds(session).count("MessageReceived") == 40)
+
+    async def arrived() -> bool:
+        return len(await control.received(BEN)) == 40
+
+    await until(arrived)
+    assert here.host(session) == pid
+    index = credentials.with_name(f"{CREDENTIALS}-shm")
+    assert f":{index.stat().st_ino} " in Path("/proc/locks").read_text()
 
 
 async def test_no_host_outlives_its_lease(here: Gateway, control: ControlClient) -> None:
