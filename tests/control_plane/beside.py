@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-DEADLINE = 30.0
+from tests.control_plane.waiting import DEADLINE
 
 
 @contextmanager

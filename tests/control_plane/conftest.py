@@ -5,7 +5,6 @@ import contextlib
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -31,9 +30,9 @@ from shared.store import sessions, tenants
 from shared.store.events import StoredEvent
 from shared.store.sessions import Observation
 from tests.conftest import FreshStack
+from tests.control_plane.waiting import DEADLINE, until
 
 NUMBER = "+4915112345678"
-DEADLINE = 30.0
 
 
 @dataclass
@@ -243,10 +242,8 @@ def serve(app: Litestar) -> Generator[str]:
             target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True
         )
         thread.start()
-        deadline = time.monotonic() + DEADLINE
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
         try:
+            until(lambda: server.started)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True

@@ -2,12 +2,12 @@
 
 import logging
 import socket
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.control_plane.conftest import DEADLINE, Tenant
+from tests.control_plane.conftest import Tenant
+from tests.control_plane.waiting import until
 
 
 def test_a_caller_who_hangs_up_is_nobodys_defect(
@@ -28,9 +28,7 @@ def test_a_caller_who_hangs_up_is_nobodys_defect(
         said = [(each.message, each.__dict__.get("zapgate", {})) for each in caplog.records]
         return [fact for fact, ids in said if ids.get("request_id") == "hung-up"]
 
-    deadline = time.monotonic() + DEADLINE
-    while not lines() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lines)
     assert lines() == ["request.answered"]
 
 

@@ -11,7 +11,8 @@ from control_plane import event_log, events
 from shared import clock, signing
 from shared.store import events as store
 from shared.store.events import KEEP, SETTLE
-from tests.control_plane.conftest import DEADLINE, Tenant
+from tests.control_plane.conftest import Tenant
+from tests.control_plane.waiting import until
 
 PATH = "/v1/event-log"
 
@@ -99,10 +100,7 @@ def test_there_is_always_a_cursor(tenant: Tenant) -> None:
     def brought() -> list[str]:
         return ids_of(part(tenant, f"after={empty['next_cursor']}"))
 
-    deadline = time.monotonic() + DEADLINE
-    while not brought():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(brought)
     assert brought() == [event_id]
     assert abs(clock.millis() - SETTLE - place_of(empty)) < clock.MINUTE
 

@@ -1,6 +1,5 @@
 """Permits of one tenant, asked for by many threads of a process at once."""
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -12,10 +11,10 @@ from shared.aws import Op
 from shared.env import Places
 from shared.errors import Unavailable
 from shared.ids import TenantId
+from tests.control_plane.waiting import until
 
 TENANT = TenantId("ten_x")
 THREADS = 32
-DEADLINE = 30.0
 
 
 class Table:
@@ -32,10 +31,7 @@ class Table:
         assert self._asking == 1, "two chunks were asked for at a time"
         values = op.params(Places(table="t"))["ExpressionAttributeValues"]
         self.chunks.append(int(values[":amount"]["N"]))
-        deadline = time.monotonic() + DEADLINE
-        while len(self.chunks) == 1 and self.limiter.wanting[TENANT] < THREADS:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: len(self.chunks) > 1 or self.limiter.wanting[TENANT] >= THREADS)
         self._asking -= 1
         if self.faulty:
             raise Unavailable(op.service, op.action, "test")

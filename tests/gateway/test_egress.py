@@ -31,6 +31,8 @@ from shared.addresses import Targets
 from tests.gateway.receivers import Receiver, read_request, response, served
 
 DEADLINE = 0.6
+LATE = DEADLINE * 10_000
+"""Milliseconds by which the deadline must have come, on however busy a machine."""
 
 
 @asynccontextmanager
@@ -119,7 +121,7 @@ async def test_silence_ends_at_the_deadline() -> None:
     async with opened() as egress, served(silent) as url:
         attempt = await egress.post(post(url))
     assert attempt.result == Fault("timeout")
-    assert attempt.phases.total >= DEADLINE * 1000
+    assert DEADLINE * 1000 <= attempt.phases.total < LATE
 
 
 async def test_dripping_ends_at_the_deadline() -> None:
@@ -284,7 +286,7 @@ async def test_a_host_that_does_not_answer_is_a_timeout() -> None:
             exchange = await egress.post(post("https://127.0.0.1:1/hook"))
     assert exchange.result == Fault("timeout")
     assert exchange.phases.connect is not None
-    assert exchange.phases.connect > DEADLINE * 800
+    assert DEADLINE * 800 < exchange.phases.connect < LATE
     assert exchange.phases.tls is None
 
 
@@ -459,7 +461,7 @@ async def test_a_handshake_that_does_not_end_is_a_timeout() -> None:
         exchange = await egress.post(post(plain.replace("http:", "https:")))
     assert exchange.result == Fault("timeout")
     assert exchange.phases.tls is not None
-    assert exchange.phases.tls > DEADLINE * 800
+    assert DEADLINE * 800 < exchange.phases.tls < LATE
 
 
 async def test_old_tls_is_not_spoken(tmp_path: Path) -> None:
